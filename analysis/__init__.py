@@ -1,0 +1,1 @@
+"""Measures: signal analysis and the statistics of validation on numpy arrays."""

@@ -1,0 +1,1 @@
+"""Pretends: medical devices with known truth, byte for byte, on virtual or real links."""

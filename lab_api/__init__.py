@@ -1,0 +1,1 @@
+"""Records, stores, judges and serves: the only room that knows all others."""

@@ -1,0 +1,1 @@
+"""Wire codecs, shared by gateway (decode) and firmware_sim (encode)."""
