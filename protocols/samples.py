@@ -35,7 +35,6 @@ DTYPES: Final = (
 )
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_UINT64_END = 1 << 64
 _INT64_END = 1 << 63
 
 
@@ -160,9 +159,9 @@ class SampleBlock:
     stream
         What the samples are.
     boot_id
-        Names one uninterrupted count of `sample_index`, 0 to 2^64-1; larger is later.
+        Names one uninterrupted count of `sample_index`, 0 to 2^63-1; larger is later.
     first_index
-        Index of the first sample within `boot_id`, 0 to 2^64-1.
+        Index of the first sample within `boot_id`, 0 to 2^63-1.
     start_ns
         UTC of the first sample, ns since 1970.
     values
@@ -197,12 +196,12 @@ class SampleBlock:
     def __post_init__(self) -> None:
         check_device_name(self.device)
         for name in ("boot_id", "first_index"):
-            _check_range(name, getattr(self, name), 0, _UINT64_END)
+            _check_range(name, getattr(self, name), 0, _INT64_END)
         for name in ("start_ns", "arrival_ns", "arrival_monotonic_ns"):
             _check_range(name, getattr(self, name), -_INT64_END, _INT64_END)
         _check_range("uncertainty_ns", self.uncertainty_ns, 0, _INT64_END)
         if self.device_ns is not None:
-            _check_range("device_ns", self.device_ns, -_INT64_END, _INT64_END)
+            _check_range("device_ns", self.device_ns, 1 - _INT64_END, _INT64_END)
         n_channels = len(self.stream.channels)
         if self.values.ndim != 2 or self.values.shape[0] != n_channels or self.values.shape[1] == 0:
             expected = f"({n_channels}, at least 1)"
