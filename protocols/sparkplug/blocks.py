@@ -198,7 +198,7 @@ class BlockReader:
                 boot_id=boot_id,
                 first_index=first_index,
                 start_ns=start_ns,
-                values=np.stack(rows),
+                values=np.concatenate(rows).reshape(len(rows), -1),
                 arrival_ns=arrival[0],
                 arrival_monotonic_ns=arrival[1],
                 uncertainty_ns=uncertainty_ns,

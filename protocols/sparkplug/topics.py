@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,6 +73,7 @@ def state_topic(host_id: str) -> str:
     return f"{NAMESPACE}/STATE/{host_id}"
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_topic(topic: str) -> NodeTopic:
     """Return what a node's or device's topic says.
 
