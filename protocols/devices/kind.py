@@ -41,6 +41,8 @@ class Samples:
     offsets_ns
         For a stream without rate: time of every sample relative to the frame's arrival, at most 0, shape
         (n_samples,); None means that all happened at arrival.
+    boot
+        What the device calls the boot that `counter` and `device_ns` count from; None where it does not say.
     """
 
     stream: str
@@ -48,6 +50,7 @@ class Samples:
     counter: int | None = None
     device_ns: int | None = None
     offsets_ns: NDArray[np.int64] | None = None
+    boot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
