@@ -1,0 +1,130 @@
+"""What a clinical protocol can ask for: the table of metrics, and the one way from evidence to measurements.
+
+Evidence is what the sessions of a study were turned into: `OximeterPairs` for the measurand `spo2`, a sequence
+of `RecordResult` for `qrs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from analysis import beat_detection, oximetry
+from analysis.agreement import BlandAltman, Estimate
+from analysis.oximetry import OximeterPairs
+from protocols.clinical.criteria import ClinicalProtocol, Measurement, Statistics
+from protocols.errors import SignalError
+
+_EC57: Final = "ANSI/AAMI EC57, as bxb of the WFDB software does it"
+_BLAND_ALTMAN: Final = "Bland & Altman 2007, section 3, doi:10.1080/10543400701329422"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One entry of the table.
+
+    Parameters
+    ----------
+    measurand
+        What kind of evidence it is computed from.
+    unit
+        UCUM code of its value.
+    function
+        Computes it from evidence and a protocol's statistics.
+    source
+        Where it is defined.
+    """
+
+    measurand: str
+    unit: str
+    function: Callable[[Any, Statistics], Estimate]
+    source: str
+
+
+def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float], list[Measurement]]:
+    """Return the design facts of a study, and the measurements that a clinical protocol asks for.
+
+    Parameters
+    ----------
+    protocol
+        Any shipped protocol or a lab's own.
+    evidence
+        `OximeterPairs` for `spo2`, a sequence of `RecordResult` for `qrs`.
+
+    Raises
+    ------
+    SignalError
+        If the protocol asks for a metric that does not exist, or that is not of its measurand.
+    """
+    measurements = []
+    for name in dict.fromkeys(criterion.metric for criterion in protocol.criteria):
+        metric = METRICS.get(name)
+        if metric is None or metric.measurand != protocol.measurand:
+            known = ", ".join(n for n, m in METRICS.items() if m.measurand == protocol.measurand)
+            raise SignalError(
+                f"metric {name!r} for {protocol.measurand} in {protocol.id}, expected one of {known}"
+            )
+        estimate = metric.function(evidence, protocol.statistics)
+        measurements.append(
+            Measurement(
+                metric=name,
+                value=estimate.value,
+                unit=metric.unit,
+                n=estimate.n,
+                low=estimate.low,
+                high=estimate.high,
+                level=estimate.level,
+                method=estimate.method,
+                details=estimate.details,
+            )
+        )
+    return DESIGN_FACTS[protocol.measurand](evidence, protocol.statistics), measurements
+
+
+def _of_agreement(choose: Callable[[BlandAltman], float]) -> Callable[[OximeterPairs, Statistics], Estimate]:
+    def estimate(pairs: OximeterPairs, statistics: Statistics) -> Estimate:
+        limits = oximetry.agreement(pairs, statistics)
+        method = f"several pairs of each of {limits.n_subjects} subjects, true value varying"
+        return Estimate(choose(limits), limits.n_pairs, method=method)
+
+    return estimate
+
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
+    {
+        "spo2_arms": Metric("spo2", "%", oximetry.accuracy, "ISO 80601-2-61; FDA 2013"),
+        "spo2_bias": Metric("spo2", "%", oximetry.bias, "FDA 2013"),
+        "spo2_precision": Metric("spo2", "%", oximetry.precision, "standard deviation, n - 1"),
+        "spo2_read_rate": Metric("spo2", "%", oximetry.read_rate, "share of moments with a value"),
+        "spo2_between_subject_variance": Metric(
+            "spo2", "%2", _of_agreement(lambda limits: limits.between_variance), _BLAND_ALTMAN
+        ),
+        "spo2_within_subject_variance": Metric(
+            "spo2", "%2", _of_agreement(lambda limits: limits.within_variance), _BLAND_ALTMAN
+        ),
+        "spo2_lower_limit_of_agreement": Metric(
+            "spo2", "%", _of_agreement(lambda limits: limits.lower), _BLAND_ALTMAN
+        ),
+        "spo2_upper_limit_of_agreement": Metric(
+            "spo2", "%", _of_agreement(lambda limits: limits.upper), _BLAND_ALTMAN
+        ),
+        "qrs_sensitivity_gross": Metric("qrs", "%", beat_detection.gross_sensitivity, _EC57),
+        "qrs_positive_predictivity_gross": Metric(
+            "qrs", "%", beat_detection.gross_positive_predictivity, _EC57
+        ),
+        "qrs_sensitivity_average": Metric("qrs", "%", beat_detection.average_sensitivity, _EC57),
+        "qrs_positive_predictivity_average": Metric(
+            "qrs", "%", beat_detection.average_positive_predictivity, _EC57
+        ),
+        "qrs_offset_median": Metric("qrs", "ms", beat_detection.median_offset, "detected minus reference"),
+        "qrs_jitter": Metric("qrs", "ms", beat_detection.jitter, "standard deviation within records"),
+    }
+)
+"""Name -> metric."""
+
+DESIGN_FACTS: Final[Mapping[str, Callable[[Any, Statistics], dict[str, float]]]] = MappingProxyType(
+    {"spo2": oximetry.design_facts, "qrs": beat_detection.design_facts}
+)
+"""Measurand -> what its evidence says of the sample."""

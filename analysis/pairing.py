@@ -1,0 +1,209 @@
+"""Pairs of readings: a device under test against its reference, by time.
+
+The time that the reference covers is cut into windows of equal length; each gives at most one pair: the mean of
+the reference's readings and the mean of the device's, or NaN where the device showed none. A window makes a
+pair only where the reference has been stable, as controlled desaturation studies pair at plateaus only: then
+neither the delay of a device's averaging nor a lag of its clock moves the difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.arrays import as_positive, as_series, as_times_ns
+from protocols.errors import SignalError
+
+_NS_PER_S = 1_000_000_000
+_LAG_STEP_S = 1.0
+"""Grid of the lag's correlation; oximeters show a new value about once a second."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedReadings:
+    """Pairs of one recording, in time order.
+
+    Parameters
+    ----------
+    times_ns
+        UTC of the start of each pair's window, shape (n_pairs,).
+    reference_percent, test_percent
+        Shape (n_pairs,); the device under test is NaN where it showed nothing.
+    n_unstable
+        Windows with a reference that was not, or not yet, stable: no pairs.
+    """
+
+    times_ns: NDArray[np.int64]
+    reference_percent: NDArray[np.float64]
+    test_percent: NDArray[np.float64]
+    n_unstable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How much later the device under test shows what the reference shows; NaN where it cannot be told."""
+
+    lag_s: float
+    correlation: float
+
+
+def pair_readings(
+    reference_times_ns: ArrayLike,
+    reference_percent: ArrayLike,
+    test_times_ns: ArrayLike,
+    test_percent: ArrayLike,
+    *,
+    window_s: float,
+    stable_s: float = 0.0,
+    stable_range: float = np.inf,
+) -> PairedReadings:
+    """Return the pairs of one recording.
+
+    Parameters
+    ----------
+    reference_times_ns, test_times_ns
+        UTC of every reading, ascending, shapes (n_reference,) and (n_test,).
+    reference_percent, test_percent
+        The readings; NaN where none was shown.
+    window_s
+        Length of the windows; the first starts with the first reading of the reference. Half-open.
+    stable_s, stable_range
+        A window makes a pair only if the reference has readings in it and in every window of the `stable_s`
+        that end with it, and its largest and smallest reading there differ by at most `stable_range`.
+
+    Raises
+    ------
+    SignalError
+        If times go back, shapes differ, values are infinite, or a parameter is out of range.
+    """
+    window_ns = round(as_positive(window_s, name="window_s", unit="s") * _NS_PER_S)
+    if stable_s < 0 or not stable_range > 0:
+        raise SignalError(f"stable_s={stable_s!r}, stable_range={stable_range!r}, expected >= 0 and > 0")
+    reference_ns, reference = _shown(reference_times_ns, reference_percent, name="reference")
+    test_ns, test = _shown(test_times_ns, test_percent, name="test")
+    if reference.size == 0:
+        return PairedReadings(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0), 0)
+    windows, starts = np.unique((reference_ns - reference_ns[0]) // window_ns, return_index=True)
+    stable = _stable(
+        windows,
+        np.maximum.reduceat(reference, starts),
+        np.minimum.reduceat(reference, starts),
+        n_windows=max(1, int(np.ceil(stable_s * _NS_PER_S / window_ns))),
+        stable_range=stable_range,
+    )
+    counts = np.diff(starts, append=reference.size)
+    return PairedReadings(
+        times_ns=(reference_ns[0] + windows * window_ns)[stable],
+        reference_percent=(np.add.reduceat(reference, starts) / counts)[stable],
+        test_percent=_means((test_ns - reference_ns[0]) // window_ns, test, windows)[stable],
+        n_unstable=int((~stable).sum()),
+    )
+
+
+def estimate_lag(
+    reference_times_ns: ArrayLike,
+    reference_percent: ArrayLike,
+    test_times_ns: ArrayLike,
+    test_percent: ArrayLike,
+    *,
+    max_lag_s: float = 60.0,
+) -> Lag:
+    """Return by how much the device under test is late, where the correlation with the reference is largest.
+
+    Both are interpolated to one value a second; the peak of the correlation is refined by a parabola. NaN where
+    the two overlap for less than three times `max_lag_s`, or where either does not change.
+
+    Parameters
+    ----------
+    reference_times_ns, test_times_ns
+        UTC of every reading, ascending, shapes (n_reference,) and (n_test,).
+    reference_percent, test_percent
+        The readings; NaN where none was shown.
+    max_lag_s
+        Largest lag considered, to either side.
+
+    Raises
+    ------
+    SignalError
+        If times go back, shapes differ, or values are infinite.
+    """
+    reference_ns, reference = _shown(reference_times_ns, reference_percent, name="reference")
+    test_ns, test = _shown(test_times_ns, test_percent, name="test")
+    reach = round(as_positive(max_lag_s, name="max_lag_s", unit="s") / _LAG_STEP_S)
+    unknown = Lag(float("nan"), float("nan"))
+    if reference.size == 0 or test.size == 0:
+        return unknown
+    start_ns = max(reference_ns[0], test_ns[0])
+    overlap_s = (min(reference_ns[-1], test_ns[-1]) - start_ns) / _NS_PER_S
+    if overlap_s < 3.0 * max_lag_s:
+        return unknown
+    grid_s = np.arange(int(overlap_s / _LAG_STEP_S)) * _LAG_STEP_S
+    still = np.interp(grid_s, (reference_ns - start_ns) / _NS_PER_S, reference)[reach:-reach]
+    moved = np.lib.stride_tricks.sliding_window_view(
+        np.interp(grid_s, (test_ns - start_ns) / _NS_PER_S, test), still.size
+    )
+    correlations = _correlations(moved, still)
+    if not np.isfinite(correlations).all():
+        return unknown
+    best = int(np.argmax(correlations))
+    return Lag((best - reach + _vertex(correlations, best)) * _LAG_STEP_S, float(correlations[best]))
+
+
+def _shown(
+    times_ns: ArrayLike, percent: ArrayLike, *, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return times and values of the readings that are not NaN."""
+    times = as_times_ns(times_ns, name=f"{name}_times_ns")
+    values = as_series(percent, name=f"{name}_percent")
+    if times.shape != values.shape:
+        raise SignalError(f"{values.size} readings of the {name} at {times.size} times, expected as many")
+    present = ~np.isnan(values)
+    return times[present], values[present]
+
+
+def _stable(
+    windows: NDArray[np.int64],
+    highest: NDArray[np.float64],
+    lowest: NDArray[np.float64],
+    *,
+    n_windows: int,
+    stable_range: float,
+) -> NDArray[np.bool_]:
+    """Return for which windows the last `n_windows`, this one included, are unbroken and within the range."""
+    stable = np.zeros(windows.size, dtype=bool)
+    if windows.size < n_windows:
+        return stable
+    view = np.lib.stride_tricks.sliding_window_view
+    spread = view(highest, n_windows).max(axis=1) - view(lowest, n_windows).min(axis=1)
+    unbroken = windows[n_windows - 1 :] - windows[: windows.size - n_windows + 1] == n_windows - 1
+    stable[n_windows - 1 :] = unbroken & (spread <= stable_range)
+    return stable
+
+
+def _means(
+    window_of_value: NDArray[np.int64], values: NDArray[np.float64], windows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the mean of the values in each of `windows`, NaN where there are none."""
+    at = np.minimum(np.searchsorted(windows, window_of_value), windows.size - 1)
+    inside = windows[at] == window_of_value
+    counts = np.bincount(at[inside], minlength=windows.size)
+    sums = np.bincount(at[inside], weights=values[inside], minlength=windows.size)
+    return np.asarray(sums / np.where(counts > 0, counts, np.nan))
+
+
+def _correlations(moved: NDArray[np.float64], still: NDArray[np.float64]) -> NDArray[np.float64]:
+    still = still - still.mean()
+    moved = moved - moved.mean(axis=1, keepdims=True)
+    scale = np.sqrt((moved**2).sum(axis=1) * (still @ still))
+    return np.asarray((moved @ still) / np.where(scale > 0, scale, np.nan))
+
+
+def _vertex(values: NDArray[np.float64], best: int) -> float:
+    """Return where the parabola through a maximum and its neighbours peaks, relative to it; 0 at an end."""
+    if best in (0, values.size - 1):
+        return 0.0
+    before, at, after = values[best - 1 : best + 2]
+    bend = before - 2.0 * at + after
+    return float(0.5 * (before - after) / bend) if bend < 0 else 0.0

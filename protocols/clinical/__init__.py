@@ -1,0 +1,1 @@
+"""Clinical protocols as versioned documents, and their judgement."""

@@ -1,0 +1,156 @@
+"""Clinical protocols from TOML: those that ship, and a lab's own.
+
+A document has the fields of `ClinicalProtocol` at its top, a table for each of `pairing` and `statistics`, and
+one table for each of `[[design]]` and `[[criteria]]`. Wherever a rule stands, so do its `source`, `confidence`
+and, where it is known, `clause`. What a document does not say has the records' own defaults; a key that no
+record knows is an error, so that a misspelt one is not silently without effect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from protocols.clinical.criteria import (
+    ClinicalProtocol,
+    Criterion,
+    Pairing,
+    Provenance,
+    Requirement,
+    Statistics,
+)
+from protocols.errors import DefinitionError
+
+_TYPES: Final = {
+    "float": (float, int),
+    "float | None": (float, int),
+    "int": (int,),
+    "str": (str,),
+    "str | None": (str,),
+    "tuple[float, ...]": (list,),
+    "tuple[str, ...]": (list,),
+}
+_SAID: Final = {
+    "float": "a number",
+    "float | None": "a number",
+    "int": "a whole number",
+    "str": "text",
+    "str | None": "text",
+    "tuple[float, ...]": "a list of numbers",
+    "tuple[str, ...]": "a list of texts",
+}
+_ITEMS: Final = {"tuple[float, ...]": "float", "tuple[str, ...]": "str"}
+_PROVENANCE: Final = tuple(field.name for field in dataclasses.fields(Provenance))
+
+_Rule = TypeVar("_Rule", ClinicalProtocol, Criterion, Pairing, Provenance, Requirement, Statistics)
+
+
+def shipped() -> Mapping[str, ClinicalProtocol]:
+    """Return the clinical protocols that come with the platform, by id, in alphabetical order."""
+    folder = resources.files("protocols.clinical") / "shipped"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    protocols = [parse(file.read_text(encoding="utf-8"), name=file.name) for file in files]
+    return MappingProxyType({protocol.id: protocol for protocol in protocols})
+
+
+def load(path: Path) -> ClinicalProtocol:
+    """Return the clinical protocol in the file at `path`.
+
+    Raises
+    ------
+    DefinitionError
+        If the file cannot be read or does not describe a clinical protocol; names file, table, key and
+        expectation.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"clinical protocol {path}: {error}") from error
+    return parse(text, name=str(path))
+
+
+def parse(text: str, *, name: str) -> ClinicalProtocol:
+    """Return the clinical protocol that a TOML document describes.
+
+    Parameters
+    ----------
+    text
+        The document.
+    name
+        How errors call it.
+
+    Raises
+    ------
+    DefinitionError
+        Names document, table, key, value and expectation.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionError(f"{name}: no TOML: {error}") from error
+    design = _rules(Requirement, document.pop("design", []), where=f"{name}: [[design]]")
+    criteria = _rules(Criterion, document.pop("criteria", []), where=f"{name}: [[criteria]]")
+    pairing = _rule(Pairing, document.pop("pairing", None), where=f"{name}: [pairing]")
+    statistics = _record(Statistics, document.pop("statistics", {}), where=f"{name}: [statistics]")
+    parts = {"design": design, "criteria": criteria, "pairing": pairing, "statistics": statistics}
+    return _record(ClinicalProtocol, document, where=name, parts=parts)
+
+
+def _rules(kind: type[_Rule], tables: object, *, where: str) -> tuple[_Rule, ...]:
+    if not isinstance(tables, list):
+        raise DefinitionError(f"{where} is {tables!r}, expected tables")
+    return tuple(
+        _rule(kind, table, where=f"{where} number {number}") for number, table in enumerate(tables, start=1)
+    )
+
+
+def _rule(kind: type[_Rule], table: object, *, where: str) -> _Rule:
+    """Return a record that has a provenance, whose keys stand in the same table."""
+    if not isinstance(table, dict):
+        raise DefinitionError(f"{where} is {table!r}, expected a table")
+    origin = {key: table[key] for key in _PROVENANCE if key in table}
+    rest = {key: value for key, value in table.items() if key not in origin}
+    provenance = _record(Provenance, origin, where=where)
+    return _record(kind, rest, where=where, parts={"provenance": provenance})
+
+
+def _record(
+    kind: type[_Rule], table: object, *, where: str, parts: Mapping[str, Any] = MappingProxyType({})
+) -> _Rule:
+    """Return a record of the values in a table, with `parts` that were read before."""
+    if not isinstance(table, dict):
+        raise DefinitionError(f"{where} is {table!r}, expected a table")
+    fields: dict[str, dataclasses.Field[Any]] = {
+        field.name: field for field in dataclasses.fields(kind) if field.name not in parts
+    }
+    for key in table:
+        if key not in fields:
+            known = ", ".join([*fields, *(_PROVENANCE if "provenance" in parts else ())])
+            raise DefinitionError(f"{where}: unknown key {key!r}, expected one of {known}")
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        if key in table:
+            values[key] = _value(str(field.type), table[key], where=f"{where}: {key}")
+        elif _is_required(field):
+            raise DefinitionError(f"{where}: {key} is missing, expected {_SAID[str(field.type)]}")
+    try:
+        return kind(**values, **parts)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error}") from error
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _value(type_name: str, value: object, *, where: str) -> object:
+    if not isinstance(value, _TYPES[type_name]) or isinstance(value, bool):
+        raise DefinitionError(f"{where} = {value!r}, expected {_SAID[type_name]}")
+    if isinstance(value, list):
+        return tuple(_value(_ITEMS[type_name], item, where=where) for item in value)
+    return float(value) if type_name.startswith("float") and isinstance(value, int) else value

@@ -1,0 +1,299 @@
+"""Judgement: design facts and measurements against a clinical protocol, a pure comparison.
+
+A verdict has three parts: the design (was the sample allowed?), the statistics (value and interval), and the
+outcome.
+
+* One criterion: NOT_MEASURED without a value; REPORTED where there is no limit; PASS or FAIL by comparison; but
+  INCONCLUSIVE in place of PASS or FAIL where the design is insufficient. An insufficient design never makes a
+  FAIL.
+* The whole: NOT_MEASURED if no criterion was measured; else INCONCLUSIVE if the design is insufficient; else
+  FAIL if any criterion fails; else NOT_MEASURED if any was not measured; else PASS; REPORTED if there is no
+  limit at all.
+* A requirement whose fact is not known is not met: a study has to show its design.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from protocols.clinical.criteria import ClinicalProtocol, Criterion, Measurement, Provenance, Requirement
+from protocols.errors import DefinitionError
+
+_COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+_JUDGED_AS: Final = {
+    "value": "",
+    "low": "for the interval's lower end ",
+    "high": "for the interval's upper end ",
+}
+
+
+class Outcome(StrEnum):
+    """What a judgement came to."""
+
+    PASS = "PASS"  # noqa: S105 - an outcome, no password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_MEASURED = "NOT_MEASURED"
+    REPORTED = "REPORTED"
+
+
+@dataclass(frozen=True, slots=True)
+class DesignVerdict:
+    """Whether the sample met one requirement; `value` is None where the fact is not known."""
+
+    requirement: Requirement
+    value: float | None
+
+    @property
+    def met(self) -> bool:
+        """Whether the fact is known and on the right side of the limit."""
+        requirement = self.requirement
+        if self.value is None or math.isnan(self.value):
+            return False
+        return _COMPARE[requirement.comparison](self.value, requirement.limit)
+
+    def __str__(self) -> str:
+        requirement = self.requirement
+        known = "not known" if self.value is None else _with_unit(self.value, requirement.unit)
+        wanted = f"{requirement.comparison} {_with_unit(requirement.limit, requirement.unit)}"
+        mark = "met" if self.met else "NOT MET"
+        return f"{mark}: {requirement.title}: {known}, required {wanted} [{requirement.provenance}]"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain values that JSON can hold."""
+        return {
+            "id": self.requirement.id,
+            "title": self.requirement.title,
+            "fact": self.requirement.fact,
+            "value": _plain(self.value),
+            "comparison": self.requirement.comparison,
+            "limit": self.requirement.limit,
+            "unit": self.requirement.unit,
+            **_provenance(self.requirement.provenance),
+            "met": self.met,
+            "text": str(self),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionVerdict:
+    """What one criterion came to, and the measurement it rests on."""
+
+    criterion: Criterion
+    measurement: Measurement | None
+    outcome: Outcome
+    meets_limit: bool | None
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.criterion.title}: {self._figures()}{self._reason()}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain values that JSON can hold."""
+        criterion, measurement = self.criterion, self.measurement
+        return {
+            "id": criterion.id,
+            "title": criterion.title,
+            "metric": criterion.metric,
+            "outcome": self.outcome.value,
+            "meets_limit": self.meets_limit,
+            "judged": criterion.judged,
+            "comparison": criterion.comparison,
+            "limit": criterion.limit,
+            "unit": criterion.unit,
+            **_provenance(criterion.provenance),
+            "value": _plain(measurement.value) if measurement else None,
+            "low": _plain(measurement.low) if measurement else None,
+            "high": _plain(measurement.high) if measurement else None,
+            "level": measurement.level if measurement else None,
+            "n": measurement.n if measurement else None,
+            "method": measurement.method if measurement else None,
+            "details": {k: _plain(v) for k, v in measurement.details.items()} if measurement else {},
+            "text": str(self),
+        }
+
+    def _figures(self) -> str:
+        criterion, measurement = self.criterion, self.measurement
+        if measurement is None:
+            figures = "not measured"
+        elif math.isnan(measurement.value):
+            figures = f"no value from n = {measurement.n}"
+        else:
+            figures = (
+                f"{_with_unit(measurement.value, criterion.unit)} (n = {measurement.n}{_interval(measurement)})"
+            )
+        if criterion.limit is None:
+            return f"{figures}, to be reported [{criterion.provenance}]"
+        limit = f"{criterion.comparison} {_with_unit(criterion.limit, criterion.unit)}"
+        return f"{figures}, limit {_JUDGED_AS[criterion.judged]}{limit} [{criterion.provenance}]"
+
+    def _reason(self) -> str:
+        if self.outcome is Outcome.INCONCLUSIVE and self.meets_limit is not None:
+            met = "met" if self.meets_limit else "not met"
+            return f"; the limit is {met}, but the design of the sample does not allow a conclusion"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a study came to under one edition of a clinical protocol."""
+
+    protocol: ClinicalProtocol
+    design: tuple[DesignVerdict, ...]
+    criteria: tuple[CriterionVerdict, ...]
+    outcome: Outcome
+
+    @property
+    def design_sufficient(self) -> bool:
+        """Whether every requirement on the sample is met."""
+        return all(requirement.met for requirement in self.design)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know of the protocol itself: its status, unconfirmed rules, the lab's own limits."""
+        protocol = self.protocol
+        cautions = list(protocol.notes)
+        if protocol.status == "superseded":
+            cautions.insert(0, f"{protocol.title} was superseded by {protocol.superseded_by}.")
+        elif protocol.status == "draft":
+            cautions.insert(0, f"{protocol.title} is a draft, not for implementation.")
+        rules = [("pairing", protocol.pairing.provenance)]
+        rules += [(r.requirement.id, r.requirement.provenance) for r in self.design]
+        rules += [(c.criterion.id, c.criterion.provenance) for c in self.criteria]
+        for confidence, says in (
+            ("secondary", "From public secondary text, the standard itself not read"),
+            ("unconfirmed", "From memory, to be confirmed against the standard"),
+            ("lab", "Set by the lab, not by the standard"),
+        ):
+            names = [name for name, provenance in rules if provenance.confidence == confidence]
+            if names:
+                cautions.append(f"{says}: {', '.join(names)}.")
+        return tuple(cautions)
+
+    def __str__(self) -> str:
+        lines = [f"{self.outcome}: {self.protocol.title}, edition {self.protocol.edition}"]
+        lines += [f"  {verdict}" for verdict in self.criteria]
+        lines += [f"  design {verdict}" for verdict in self.design]
+        lines += [f"  note: {caution}" for caution in self.cautions]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain values that JSON can hold."""
+        return {
+            "protocol": self.protocol.id,
+            "title": self.protocol.title,
+            "edition": self.protocol.edition,
+            "status": self.protocol.status,
+            "superseded_by": self.protocol.superseded_by,
+            "outcome": self.outcome.value,
+            "design_sufficient": self.design_sufficient,
+            "design": [verdict.as_dict() for verdict in self.design],
+            "criteria": [verdict.as_dict() for verdict in self.criteria],
+            "cautions": list(self.cautions),
+            "text": str(self),
+        }
+
+
+def judge(criterion: Criterion, measurement: Measurement | None) -> CriterionVerdict:
+    """Return what `criterion` comes to, taking the design of the sample as sufficient.
+
+    Raises
+    ------
+    DefinitionError
+        If the measurement is of another metric or in another unit, or lacks the interval that is judged.
+    """
+    if measurement is None:
+        return CriterionVerdict(criterion, None, Outcome.NOT_MEASURED, None)
+    for name in ("metric", "unit"):
+        if getattr(measurement, name) != getattr(criterion, name):
+            raise DefinitionError(
+                f"measured {name} {getattr(measurement, name)!r}, "
+                f"expected {getattr(criterion, name)!r} of criterion {criterion.id}"
+            )
+    judged: float | None = getattr(measurement, criterion.judged)
+    if math.isnan(measurement.value) or (judged is not None and math.isnan(judged)):
+        return CriterionVerdict(criterion, measurement, Outcome.NOT_MEASURED, None)
+    if criterion.limit is None:
+        return CriterionVerdict(criterion, measurement, Outcome.REPORTED, None)
+    if judged is None:
+        raise DefinitionError(f"{measurement.metric} without interval, expected one: {criterion.id} judges it")
+    meets_limit = _COMPARE[criterion.comparison](judged, criterion.limit)
+    return CriterionVerdict(criterion, measurement, Outcome.PASS if meets_limit else Outcome.FAIL, meets_limit)
+
+
+def judge_protocol(
+    protocol: ClinicalProtocol, facts: Mapping[str, float], measurements: Sequence[Measurement]
+) -> Verdict:
+    """Return what a study comes to.
+
+    Parameters
+    ----------
+    protocol
+        Without variants, or with one selected.
+    facts
+        Design facts by name, in the units of the requirements that ask for them.
+    measurements
+        At most one of each metric.
+
+    Raises
+    ------
+    DefinitionError
+        If a variant has still to be selected, a metric was measured twice, or a unit does not fit.
+    """
+    if protocol.variants:
+        raise DefinitionError(f"variant of {protocol.id} not selected, expected one of {protocol.variants}")
+    by_metric = {measurement.metric: measurement for measurement in measurements}
+    if len(by_metric) != len(measurements):
+        raise DefinitionError(f"metrics {[m.metric for m in measurements]}, expected each to be measured once")
+    design = tuple(DesignVerdict(r, facts.get(r.fact)) for r in protocol.design)
+    sufficient = all(requirement.met for requirement in design)
+    criteria = tuple(judge(criterion, by_metric.get(criterion.metric)) for criterion in protocol.criteria)
+    if not sufficient:
+        criteria = tuple(
+            verdict if verdict.meets_limit is None else replace(verdict, outcome=Outcome.INCONCLUSIVE)
+            for verdict in criteria
+        )
+    return Verdict(protocol, design, criteria, _overall(criteria, sufficient=sufficient))
+
+
+def _overall(criteria: Sequence[CriterionVerdict], *, sufficient: bool) -> Outcome:
+    outcomes = {verdict.outcome for verdict in criteria}
+    if outcomes == {Outcome.NOT_MEASURED}:
+        return Outcome.NOT_MEASURED
+    if not sufficient:
+        return Outcome.INCONCLUSIVE
+    for outcome in (Outcome.FAIL, Outcome.NOT_MEASURED, Outcome.PASS):
+        if outcome in outcomes:
+            return outcome
+    return Outcome.REPORTED
+
+
+def _provenance(provenance: Provenance) -> dict[str, str]:
+    return {
+        "clause": provenance.clause,
+        "source": provenance.source,
+        "confidence": provenance.confidence,
+    }
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{value:.6g}" if unit == "1" else f"{value:.6g} {unit}"
+
+
+def _interval(measurement: Measurement) -> str:
+    if measurement.low is None or measurement.high is None or measurement.level is None:
+        return ""
+    return f", {measurement.level:.0%} interval {measurement.low:.4g} to {measurement.high:.4g}"

@@ -1,0 +1,107 @@
+"""What ships hangs together: metrics exist with their unit, and every limit says where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.metrics import DESIGN_FACTS, METRICS, measure
+from analysis.oximetry import OximeterPairs
+from protocols.clinical.criteria import CONFIDENCES, MEASURANDS, ClinicalProtocol
+from protocols.clinical.library import shipped
+
+NO_EVIDENCE = {"spo2": OximeterPairs.gather([]), "qrs": []}
+FROM_THE_REGISTER = {"darkly_pigmented_subjects", "darkly_pigmented_share_percent", "sexes", "age_span_years"}
+"""Facts about subjects, which the study's register knows and the signals do not."""
+
+protocols = pytest.mark.parametrize("protocol", shipped().values(), ids=shipped().keys())
+
+
+def test_the_first_protocols_ship() -> None:
+    assert {"iso-80601-2-61-2017", "fda-pulse-oximeter-2013", "ansi-aami-ec57"} <= set(shipped())
+
+
+@protocols
+def test_every_metric_exists_with_that_measurand_and_unit(protocol: ClinicalProtocol) -> None:
+    for criterion in protocol.criteria:
+        metric = METRICS[criterion.metric]
+        assert (metric.measurand, metric.unit) == (protocol.measurand, criterion.unit)
+
+
+@protocols
+def test_every_rule_has_a_source_and_a_confidence(protocol: ClinicalProtocol) -> None:
+    for rule in (protocol.pairing, *protocol.design, *protocol.criteria):
+        assert rule.provenance.source
+        assert rule.provenance.confidence in CONFIDENCES
+
+
+@protocols
+def test_every_fact_is_known_from_the_evidence_or_from_the_register(protocol: ClinicalProtocol) -> None:
+    known = {*DESIGN_FACTS[protocol.measurand](NO_EVIDENCE[protocol.measurand], protocol.statistics)}
+    asked = {requirement.fact for requirement in protocol.design}
+    assert asked <= known | FROM_THE_REGISTER | {"smallest_band_share_percent"}
+
+
+@protocols
+def test_every_protocol_can_be_measured(protocol: ClinicalProtocol) -> None:
+    _, measurements = measure(protocol, NO_EVIDENCE[protocol.measurand])
+    assert {m.metric for m in measurements} == {c.metric for c in protocol.criteria}
+
+
+@protocols
+def test_every_variant_judges_something(protocol: ClinicalProtocol) -> None:
+    for variant in protocol.variants:
+        assert any(criterion.limit is not None for criterion in protocol.select(variant).criteria)
+
+
+def test_every_measurand_has_facts_and_metrics() -> None:
+    assert set(DESIGN_FACTS) == set(MEASURANDS) == {metric.measurand for metric in METRICS.values()}
+
+
+@pytest.mark.shared_data
+def test_limits_are_those_of_the_collected_criteria(shared: Path) -> None:
+    collected = json.loads((shared / "protocol_criteria.json").read_text())
+    iso, fda, ec57 = (
+        shipped()[name] for name in ("iso-80601-2-61-2017", "fda-pulse-oximeter-2013", "ansi-aami-ec57")
+    )
+    limits = {c.metric: c.limit for c in iso.criteria}
+    assert limits["spo2_arms"] == collected["iso_80601_2_61_2017"]["arms_max"]
+    by_sensor = collected["fda_pulse_ox_2013"]["arms_max"]
+    for variant, sensor in (
+        ("transmittance", "transmittance_wrap_clip"),
+        ("ear_clip", "ear_clip"),
+        ("reflectance", "reflectance"),
+    ):
+        arms = [c.limit for c in fda.select(variant).criteria if c.metric == "spo2_arms"]
+        assert arms == [by_sensor[sensor]]
+    for protocol, key in ((iso, "iso_80601_2_61_2017"), (fda, "fda_pulse_ox_2013")):
+        least = {requirement.fact: requirement.limit for requirement in protocol.design}
+        assert least["subjects"] == collected[key]["min_subjects"]
+        assert least["pairs"] == collected[key]["min_pairs"]
+    assert ec57.pairing.window_s == collected["aami_ec57"]["match_window_s"]
+    assert ec57.pairing.learning_s == collected["aami_ec57"]["learning_period_s"]
+
+
+def test_ec57_reports_gross_and_average_and_every_limit_is_the_labs_own() -> None:
+    protocol = shipped()["ansi-aami-ec57"]
+    reported = {c.metric for c in protocol.criteria if c.limit is None}
+    assert reported == {
+        f"qrs_{figure}_{pooling}"
+        for figure in ("sensitivity", "positive_predictivity")
+        for pooling in ("gross", "average")
+    }
+    assert {c.provenance.confidence for c in protocol.criteria if c.limit is not None} == {"lab"}
+
+
+def test_no_record_field_is_left_without_a_reader() -> None:
+    # A key that TOML may hold but no type rule covers would be a KeyError for the lab that writes it.
+    from protocols.clinical import criteria, library
+
+    kinds = (criteria.ClinicalProtocol, criteria.Criterion, criteria.Pairing, criteria.Requirement)
+    parts = {"pairing", "design", "criteria", "statistics", "provenance"}
+    for kind in (*kinds, criteria.Statistics, criteria.Provenance):
+        for field in dataclasses.fields(kind):
+            assert field.name in parts or str(field.type) in library._TYPES
