@@ -1,0 +1,1 @@
+"""Physiology with known truth: pure functions of time and seed."""
