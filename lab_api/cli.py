@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from protocols.errors import LivingLabError
+from protocols.errors import DefinitionError, LivingLabError
 
 ROOMS: Final = (
     "lab_api.demo",
@@ -44,13 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except ModuleNotFoundError as error:
         return _fail(_missing(error))
+    except DefinitionError as error:
+        return _fail(str(error), code=2)
     except LivingLabError as error:
         return _fail(str(error))
     except Exception as error:
@@ -65,9 +68,9 @@ def _missing(error: ModuleNotFoundError) -> str:
     return f"this command needs {package}, which is not installed: pip install 'living-lab[{extra}]'"
 
 
-def _fail(sentence: str) -> int:
+def _fail(sentence: str, *, code: int = 1) -> int:
     print(f"lab: {' '.join(sentence.split())}", file=sys.stderr)
-    return 1
+    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,160 @@
+"""The embedded session store against bare SQLite and a bare array, the same bytes in the same run.
+
+Prints one JSON object. Writing: durable blocks per second, 64 blocks to a commit, over inserts of the same
+sample bytes into one table (limit: at least 0.1 of it; the store adds identity, two indexes, times and
+compression). Reading: an hour of 8 channels at 250 Hz, over one blob of the same bytes as an array (limit: at
+most 40 times as long), and a second figure for ten seconds out of the hour.
+
+    python benchmarks/store.py
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lab_api.store.session_store import Session, SessionDevice
+from lab_api.store.sqlite import SqliteSessionStore
+from protocols.samples import Channel, SampleBlock, Stream
+
+WRITE_LIMIT = 0.1
+READ_LIMIT = 40.0
+REPEATS = 3
+BLOCKS_PER_COMMIT = 64
+RATE_HZ = 250.0
+OPENED_NS = 1_790_000_000_000_000_000
+
+
+def main() -> int:
+    hour = signal(n_channels=8, n_samples=3600 * 250)
+    with tempfile.TemporaryDirectory() as folder:
+        small = write_figures(Path(folder) / "64", blocks_of(hour[:1], n_samples=64))
+        second = write_figures(Path(folder) / "250", blocks_of(hour[:1], n_samples=250))
+        read = read_figures(Path(folder) / "hour", hour)
+    ok = min(small["ratio"], second["ratio"]) >= WRITE_LIMIT and read["ratio"] <= READ_LIMIT
+    figures = {
+        "write_64_samples": small,
+        "write_250_samples": second,
+        "read_hour": read,
+        "limits": {"write_ratio": WRITE_LIMIT, "read_ratio": READ_LIMIT},
+        "ok": ok,
+    }
+    print(json.dumps(figures))
+    return 0 if ok else 1
+
+
+def signal(*, n_channels: int, n_samples: int) -> np.ndarray:
+    """Return int16 samples that look like an ECG: beats, wander, noise of some counts."""
+    times_s = np.arange(n_samples) / RATE_HZ
+    beats = 400 * np.sin(2 * np.pi * 0.6 * times_s) ** 62
+    noise = np.random.default_rng(1).normal(0, 4, (n_channels, n_samples))
+    return (beats + 50 * np.sin(2 * np.pi * 0.2 * times_s) + noise).astype(np.int16)
+
+
+def blocks_of(values: np.ndarray, *, n_samples: int) -> list[SampleBlock]:
+    channels = tuple(Channel(f"lead_{i}", "uV") for i in range(len(values)))
+    stream = Stream("ecg", channels, "int16", RATE_HZ)
+    return [
+        SampleBlock(
+            device="strap",
+            stream=stream,
+            boot_id=1,
+            first_index=first,
+            start_ns=OPENED_NS + first * 4_000_000,
+            values=values[:, first : first + n_samples],
+            arrival_ns=OPENED_NS,
+            arrival_monotonic_ns=0,
+            uncertainty_ns=1000,
+        )
+        for first in range(0, values.shape[1], n_samples)
+    ]
+
+
+def write_figures(folder: Path, blocks: Sequence[SampleBlock]) -> dict[str, float]:
+    folder.mkdir()
+    bodies = [block.values.tobytes() for block in blocks]
+    bare_s, store_s = [], []
+    with SqliteSessionStore(folder) as store:
+        for i in range(REPEATS):
+            bare_s.append(write_bare(folder / f"bare-{i}", bodies))
+            started = time.perf_counter()
+            write(store, open_session(store), blocks)
+            store_s.append(time.perf_counter() - started)
+    ratios = [bare / own for bare, own in zip(bare_s, store_s, strict=True)]
+    return {
+        "blocks_per_s": round(len(blocks) / statistics.median(store_s)),
+        "bare_sqlite_per_s": round(len(blocks) / statistics.median(bare_s)),
+        "ratio": round(statistics.median(ratios), 3),
+    }
+
+
+def write_bare(path: Path, bodies: Sequence[bytes]) -> float:
+    """Return the seconds it takes to insert the bodies into a table, durably."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE block (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+    started = time.perf_counter()
+    for i in range(0, len(bodies), BLOCKS_PER_COMMIT):
+        database.execute("BEGIN")
+        rows = [(body,) for body in bodies[i : i + BLOCKS_PER_COMMIT]]
+        database.executemany("INSERT INTO block (body) VALUES (?)", rows)
+        database.execute("COMMIT")
+    elapsed_s = time.perf_counter() - started
+    database.close()
+    return elapsed_s
+
+
+def open_session(store: SqliteSessionStore) -> Session:
+    devices = [SessionDevice("test", "gateway-1", "strap")]
+    return store.open_session(subject="S-001", devices=devices, opened_ns=OPENED_NS)
+
+
+def write(store: SqliteSessionStore, session: Session, blocks: Sequence[SampleBlock]) -> None:
+    for i in range(0, len(blocks), BLOCKS_PER_COMMIT):
+        store.write({session.id: [("gateway-1", block) for block in blocks[i : i + BLOCKS_PER_COMMIT]]})
+
+
+def read_figures(folder: Path, hour: np.ndarray) -> dict[str, float]:
+    folder.mkdir()
+    database = sqlite3.connect(folder / "bare", isolation_level=None)
+    database.execute("CREATE TABLE hour (body BLOB NOT NULL)")
+    database.execute("INSERT INTO hour VALUES (?)", (hour.tobytes(),))
+    bare_s, store_s, ten_s = [], [], []
+    with SqliteSessionStore(folder) as store:
+        session = open_session(store)
+        write(store, session, blocks_of(hour, n_samples=250))
+        store.close_session(session.id, closed_ns=OPENED_NS + 3600 * 10**9)
+        for _ in range(2 * REPEATS + 1):
+            started = time.perf_counter()
+            (body,) = database.execute("SELECT body FROM hour").fetchone()
+            bare = np.frombuffer(body, dtype=np.int16).reshape(hour.shape)
+            read = time.perf_counter()
+            values = store.read(session.id, "gateway-1", "strap", "ecg").values()
+            done = time.perf_counter()
+            middle_ns = OPENED_NS + 1800 * 10**9
+            store.read(session.id, "gateway-1", "strap", "ecg", start_ns=middle_ns, end_ns=middle_ns + 10**10)
+            ten_s.append(time.perf_counter() - done)
+            bare_s.append(read - started)
+            store_s.append(done - read)
+            assert np.array_equal(values, bare)
+    database.close()
+    ratios = [own / bare for bare, own in zip(bare_s, store_s, strict=True)]
+    return {
+        "ms": round(1e3 * statistics.median(store_s), 1),
+        "one_blob_ms": round(1e3 * statistics.median(bare_s), 1),
+        "ratio": round(statistics.median(ratios), 1),
+        "ten_seconds_ms": round(1e3 * statistics.median(ten_s), 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

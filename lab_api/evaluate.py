@@ -1,0 +1,78 @@
+"""`lab evaluate`: judge recorded sessions, or WFDB records, by a clinical protocol."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protocols.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from lab_api.evaluation import Evaluation
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `lab evaluate`."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="judge sessions or WFDB records by a clinical protocol",
+        description="Judge sessions or WFDB records by a clinical protocol and say why. The exit code tells "
+        "whether there is a verdict, not which one.",
+    )
+    parser.add_argument("sessions", nargs="*", metavar="SESSION", help="id of a recorded session")
+    parser.add_argument(
+        "--wfdb", nargs="+", metavar="RECORD", default=[], help="WFDB records (path without ending) instead"
+    )
+    parser.add_argument("--protocol", required=True, metavar="ID", help="such as ansi-aami-ec57")
+    parser.add_argument("--variant", help="kind of device, where the protocol distinguishes")
+    parser.add_argument("--data", type=Path, help="folder of everything kept (LAB_DATA, else .lab)")
+    parser.add_argument("--json", action="store_true", help="print the whole evaluation as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if bool(options.sessions) == bool(options.wfdb):
+        raise DefinitionError("name either sessions or, with --wfdb, records")
+    evaluation = _of_records(options) if options.wfdb else _of_sessions(options)
+    if options.json:
+        print(evaluation.to_json())
+        return 0
+    print(evaluation.verdict)
+    for source in evaluation.document["sources"]:
+        print(f"  source {source['id']}: {_figures(source)} sha256 {source['content_hash'][:16]}…")
+        for note in source["notes"]:
+            print(f"    note: {note}")
+    print(f"evaluation {evaluation.id}")
+    return 0
+
+
+def _of_records(options: argparse.Namespace) -> Evaluation:
+    from firmware_sim.recordings import read_wfdb
+    from lab_api.evaluation import clinical_protocol, evaluate
+    from lab_api.evidence import from_recordings
+
+    protocol = clinical_protocol(options.protocol, options.variant)
+    return evaluate(from_recordings([read_wfdb(Path(record)) for record in options.wfdb], protocol), protocol)
+
+
+def _of_sessions(options: argparse.Namespace) -> Evaluation:
+    from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
+    from lab_api.evidence import from_sessions
+    from lab_api.settings import Settings, default_data_folder
+    from lab_api.store.sqlite import SqliteSessionStore
+
+    protocol = clinical_protocol(options.protocol, options.variant)
+    settings = Settings(data_folder=options.data or default_data_folder())
+    with SqliteSessionStore(settings.sessions_folder) as store:
+        evaluation = evaluate(from_sessions(store, options.sessions, protocol), protocol)
+    EvaluationFolder(settings.evaluations_folder).keep(evaluation)
+    return evaluation
+
+
+def _figures(source: dict[str, object]) -> str:
+    figures = source["figures"]
+    assert isinstance(figures, dict)
+    return "".join(
+        f"{name.replace('_', ' ')} {value:g}, " for name, value in figures.items() if value is not None
+    )

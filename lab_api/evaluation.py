@@ -1,0 +1,167 @@
+"""Evidence judged by a clinical protocol, kept as a document that anyone can derive again.
+
+An evaluation is named by the hash of all it depends on: the content of its sessions, the protocol, its variant
+and this software's version. Evaluating the same again gives the same document under the same name, byte for
+byte.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from analysis.metrics import measure
+from lab_api.evidence import Evidence
+from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.library import shipped
+from protocols.clinical.verdict import Verdict, judge_protocol
+from protocols.errors import DefinitionError, StoreError
+
+_SUFFIX: Final = ".json"
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A verdict, with what it was derived from."""
+
+    id: str
+    verdict: Verdict
+    document: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return the document as canonical JSON."""
+        return _canonical(self.document)
+
+
+def clinical_protocol(protocol_id: str, variant: str | None = None) -> ClinicalProtocol:
+    """Return a shipped clinical protocol, as it applies to a variant.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such protocol or variant, or a variant is needed and none was named.
+    """
+    protocols = shipped()
+    if protocol_id not in protocols:
+        raise DefinitionError(
+            f"clinical protocol {protocol_id!r}, expected one of {', '.join(sorted(protocols))}"
+        )
+    protocol = protocols[protocol_id]
+    if variant is not None:
+        return protocol.select(variant)
+    if protocol.variants:
+        raise DefinitionError(f"{protocol_id} needs a variant, expected one of {', '.join(protocol.variants)}")
+    return protocol
+
+
+def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:
+    """Return the verdict of a clinical protocol, without variants left to choose, on evidence.
+
+    Raises
+    ------
+    SignalError
+        If a metric cannot be computed from such evidence.
+    """
+    facts, measurements = measure(protocol, evidence.measured)
+    verdict = judge_protocol(protocol, facts, measurements)
+    document: dict[str, Any] = {
+        "protocol": protocol.id,
+        "protocol_hash": _hash(json.dumps(dataclasses.asdict(protocol), sort_keys=True)),
+        "software_version": importlib.metadata.version("living-lab"),
+        "sources": [_source(source) for source in evidence.sources],
+        "verdict": verdict.as_dict(),
+        "facts": {name: _finite(value) for name, value in facts.items()},
+        "items": dict(evidence.items),
+    }
+    evaluation_id = _hash(_canonical(document))
+    return Evaluation(evaluation_id, verdict, {"id": evaluation_id, **document})
+
+
+class EvaluationNotFoundError(StoreError, LookupError):
+    """There is no such evaluation."""
+
+
+class EvaluationFolder:
+    """Evaluations as files of a folder, which is made when the first one is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, evaluation: Evaluation) -> bool:
+        """Keep an evaluation durably; False if it was there before.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        path = self._folder / (evaluation.id + _SUFFIX)
+        if path.exists():
+            return False
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(f".{secrets.token_hex(4)}")
+            with unfinished.open("w", encoding="utf-8") as file:
+                file.write(evaluation.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(path)
+        except OSError as error:
+            raise StoreError(f"evaluation folder {self._folder}: {error.strerror}") from error
+        return True
+
+    def find(self, evaluation_id: str) -> dict[str, Any]:
+        """Return an evaluation's document.
+
+        Raises
+        ------
+        EvaluationNotFoundError
+            If there is none such.
+        StoreError
+            If it cannot be read.
+        """
+        path = self._folder / (evaluation_id + _SUFFIX)
+        if not _ID.fullmatch(evaluation_id) or not path.exists():
+            raise EvaluationNotFoundError(f"no evaluation {evaluation_id!r}")
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"evaluation {path}: {error}") from error
+        if not isinstance(document, dict):
+            raise StoreError(f"evaluation {path}, expected a JSON object")
+        return document
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Yield the documents, the latest kept first."""
+        paths = [p for p in self._folder.glob(f"*{_SUFFIX}") if _ID.fullmatch(p.stem)]
+        for path in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True):
+            yield self.find(path.stem)
+
+
+def _source(source: Any) -> dict[str, Any]:
+    described = dataclasses.asdict(dataclasses.replace(source, figures=dict(source.figures)))
+    described["figures"] = {name: _finite(value) for name, value in described["figures"].items()}
+    return described
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _canonical(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

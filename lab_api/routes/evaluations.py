@@ -1,0 +1,116 @@
+"""Evaluations: judge sessions by a clinical protocol, and read the verdicts again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
+from lab_api.evidence import from_sessions
+from lab_api.problems import problem_responses
+from lab_api.state import LabState
+
+MAX_SESSIONS = 1000
+
+router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+
+_ID = "3f1c0a58e1f3c0b7a5d2f4c6e8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b"
+
+
+class NewEvaluation(BaseModel):
+    """What is to be judged by what."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    protocol: str = Field(max_length=100, examples=["iso-80601-2-61-2017"])
+    variant: str | None = Field(default=None, max_length=100, examples=[None])
+    sessions: list[str] = Field(
+        min_length=1, max_length=MAX_SESSIONS, examples=[["18d75b8423f3000082175eda0dff51d3"]]
+    )
+
+
+class SourceModel(BaseModel):
+    """A session that evidence was taken from, and what it contributed."""
+
+    id: str
+    subject: str
+    content_hash: str = Field(description="SHA-256 of what the session says")
+    figures: dict[str, float | None]
+    notes: list[str]
+
+
+class EvaluationModel(BaseModel):
+    """A verdict and all that it depends on; its id is the hash of the rest."""
+
+    id: str = Field(examples=[_ID])
+    protocol: str
+    protocol_hash: str
+    software_version: str
+    sources: list[SourceModel]
+    verdict: dict[str, Any] = Field(
+        description="Design, criteria with value, interval, limit and source, outcome"
+    )
+    facts: dict[str, float | None] = Field(description="What the sample of the study is like")
+    items: dict[str, list[Any]] = Field(description="The single pairs, as columns of equal length")
+
+
+class EvaluationSummary(BaseModel):
+    """An evaluation's outcome."""
+
+    id: str = Field(examples=[_ID])
+    protocol: str
+    outcome: str = Field(examples=["PASS"])
+    sessions: list[str]
+
+
+class EvaluationList(BaseModel):
+    """All evaluations, the latest kept first."""
+
+    evaluations: list[EvaluationSummary]
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={
+        200: {"model": EvaluationModel, "description": "It was evaluated before"},
+        **problem_responses("invalid-request", "session-not-found", "store-unavailable", "unusable-signal"),
+    },
+)
+def run_evaluation(new: NewEvaluation, lab: LabState, request: Request, response: Response) -> EvaluationModel:
+    """Judge sessions by a clinical protocol. The same sessions give the same evaluation."""
+    protocol = clinical_protocol(new.protocol, new.variant)
+    evaluation = evaluate(from_sessions(lab.store, new.sessions, protocol), protocol)
+    if not EvaluationFolder(lab.settings.evaluations_folder).keep(evaluation):
+        response.status_code = 200
+    response.headers["Location"] = request.url_for("get_evaluation", evaluation_id=evaluation.id).path
+    return EvaluationModel.model_validate(evaluation.document)
+
+
+@router.get("", responses=problem_responses("store-unavailable"))
+def list_evaluations(lab: LabState) -> EvaluationList:
+    """List evaluations, the latest kept first."""
+    documents: Iterator[dict[str, Any]] = EvaluationFolder(lab.settings.evaluations_folder).documents()
+    return EvaluationList(
+        evaluations=[
+            EvaluationSummary(
+                id=document["id"],
+                protocol=document["protocol"],
+                outcome=document["verdict"]["outcome"],
+                sessions=[source["id"] for source in document["sources"]],
+            )
+            for document in documents
+        ]
+    )
+
+
+@router.get("/{evaluation_id}", responses=problem_responses("evaluation-not-found", "store-unavailable"))
+def get_evaluation(
+    evaluation_id: Annotated[str, Path(description="The evaluation's id", examples=[_ID])], lab: LabState
+) -> EvaluationModel:
+    """Return an evaluation."""
+    document = EvaluationFolder(lab.settings.evaluations_folder).find(evaluation_id)
+    return EvaluationModel.model_validate(document)

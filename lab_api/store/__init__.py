@@ -1,0 +1,1 @@
+"""Session stores: what a recorded session is, and where it is kept."""

@@ -1,0 +1,84 @@
+"""Health over HTTP."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from httpx import Client
+
+from lab_api.app import create_app
+from lab_api.recorder import Recorder
+from lab_api.settings import Settings
+from lab_api.store.sqlite import SqliteSessionStore
+from protocols.errors import StoreError
+from protocols.lab_clock import LabClock
+from tests.lab_api.conftest import OPENED_NS, AppTransport
+from tests.lab_api.direct_gateways import DirectGateway, DirectHost, ecg_block, wait_until
+from tests.lab_api.requests import open_session
+
+CLOCK = LabClock(time.time_ns, time.monotonic_ns)
+
+
+def test_a_lab_without_recorder_is_well(client: Client) -> None:
+    open_session(client)
+    health = client.get("/v1/health").json()
+
+    assert (health["status"], health["store_writable"], health["open_sessions"]) == ("ok", True, 1)
+    assert health["now_ns"] == OPENED_NS
+    assert health["recorder"] is None
+
+
+def test_a_store_that_takes_nothing_is_not_well(client: Client, settings: Settings) -> None:
+    with SqliteSessionStore(settings.sessions_folder) as elsewhere:
+        assert elsewhere.is_writable()
+        health = client.get("/v1/health").json()
+
+    assert (health["status"], health["store_writable"]) == ("degraded", False)
+
+
+def test_the_recorders_state_is_shown(
+    settings: Settings, store: SqliteSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = DirectHost()
+    with Recorder(store, host, CLOCK) as recorder:
+        app = create_app(settings, store=store, recorder=recorder, clock=CLOCK)
+        with httpx.Client(transport=AppTransport(app), base_url="http://localhost") as client:
+            session = open_session(client)
+            gateway = DirectGateway(host)
+            gateway.be_born()
+            gateway.publish(1, ecg_block(CLOCK.now_ns() + 10**7))
+            wait_until(lambda: gateway.watermark() == 1)
+            health = client.get("/v1/health").json()
+
+            assert health["status"] == "ok"
+            assert health["recorder"]["new_samples"] == 50
+            expected = {"group": "lab", "name": "gw-1", "online": True, "watermark": 1}
+            assert health["recorder"]["gateways"] == [expected]
+            samples = client.get(f"/v1/sessions/{session['id']}/streams/gw-1/strap/ecg/samples").json()
+            assert samples["segments"][0]["values"] == [list(range(50))]
+
+            host.connected = False
+            assert client.get("/v1/health").json()["status"] == "degraded"
+            host.connected = True
+
+            def broken(_: object) -> None:
+                raise StoreError("disk is full")
+
+            monkeypatch.setattr(store, "write", broken)
+            gateway.publish(2, ecg_block(CLOCK.now_ns(), first_index=50))
+            wait_until(lambda: client.get("/v1/health").json()["status"] == "degraded")
+            recorder_health = client.get("/v1/health").json()["recorder"]
+            assert recorder_health["fault"] == "disk is full"
+            assert recorder_health["backlog_blocks"] == 1
+
+
+def test_a_folder_that_is_gone_is_not_well(client: Client, settings: Settings, tmp_path: Path) -> None:
+    open_session(client)
+    settings.sessions_folder.rename(tmp_path / "elsewhere")
+
+    health = client.get("/v1/health").json()
+
+    assert (health["status"], health["store_writable"], health["open_sessions"]) == ("degraded", False, None)
