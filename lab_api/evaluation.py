@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from analysis.metrics import measure
-from lab_api.evidence import Evidence
+from lab_api.evidence import Evidence, Source
 from protocols.clinical.criteria import ClinicalProtocol
 from protocols.clinical.library import shipped
 from protocols.clinical.verdict import Verdict, judge_protocol
@@ -149,10 +149,14 @@ class EvaluationFolder:
             yield self.find(path.stem)
 
 
-def _source(source: Any) -> dict[str, Any]:
-    described = dataclasses.asdict(dataclasses.replace(source, figures=dict(source.figures)))
-    described["figures"] = {name: _finite(value) for name, value in described["figures"].items()}
-    return described
+def _source(source: Source) -> dict[str, Any]:
+    return {
+        "id": source.id,
+        "subject": source.subject,
+        "content_hash": source.content_hash,
+        "figures": {name: _finite(value) for name, value in source.figures.items()},
+        "notes": list(source.notes),
+    }
 
 
 def _hash(text: str) -> str:

@@ -1,0 +1,77 @@
+"""Evaluations over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from httpx import Client
+
+from lab_api.store.session_store import AnnotationSet, SessionDevice
+from lab_api.store.sqlite import SqliteSessionStore
+from protocols.samples import Channel, SampleBlock, Stream
+
+START_NS = 1_790_000_000_000_000_000
+ECG = Stream("ecg", (Channel("ecg", "uV", 131328),), "int32", 250.0)
+
+
+def problem(response: Any) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()["type"].rpartition(":")[2]
+
+
+@pytest.fixture
+def ecg_session(store: SqliteSessionStore) -> str:
+    beats = np.arange(125, 400 * 250, 250)
+    ecg = np.zeros((1, 400 * 250), np.int32)
+    ecg[0, beats] = 1000
+    session = store.open_session(
+        subject="S-1", devices=[SessionDevice("test", "gw", "strap")], opened_ns=START_NS
+    )
+    block = SampleBlock("strap", ECG, 1, 0, START_NS, ecg, START_NS, 0, 0)
+    store.write({session.id: [("gw", block)]})
+    annotations = AnnotationSet("atr", "gw", "strap", "ecg", 250.0, beats.astype(np.int64), ("N",) * beats.size)
+    store.annotate(session.id, annotations)
+    return session.id
+
+
+def test_an_evaluation_is_created_once_and_can_be_fetched_and_listed(client: Client, ecg_session: str) -> None:
+    wanted = {"protocol": "ansi-aami-ec57", "sessions": [ecg_session]}
+    created, again = client.post("/v1/evaluations", json=wanted), client.post("/v1/evaluations", json=wanted)
+    assert (created.status_code, again.status_code) == (201, 200)
+    assert created.json() == again.json()
+    assert created.json()["verdict"]["outcome"] == "PASS"
+    assert client.get(created.headers["Location"]).json() == created.json()
+    (listed,) = client.get("/v1/evaluations").json()["evaluations"]
+    assert listed == {
+        "id": created.json()["id"],
+        "protocol": "ansi-aami-ec57",
+        "outcome": "PASS",
+        "sessions": [ecg_session],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"protocol": "iso-9999"}, (422, "invalid-request")),
+        ({"variant": "toe"}, (422, "invalid-request")),
+        ({"protocol": "iso-80601-2-61-2017"}, (422, "invalid-request")),
+        ({"sessions": []}, (422, "invalid-request")),
+        ({"sessions": ["0" * 32]}, (404, "session-not-found")),
+        ({"sessions": ["../x"]}, (404, "session-not-found")),
+        ({"seed": 1}, (422, "invalid-request")),
+    ],
+)
+def test_what_cannot_be_evaluated_is_a_problem(
+    client: Client, ecg_session: str, changes: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    wanted = {"protocol": "ansi-aami-ec57", "sessions": [ecg_session]} | changes
+    assert problem(client.post("/v1/evaluations", json=wanted)) == expected
+
+
+@pytest.mark.parametrize("evaluation_id", ["0" * 64, "x", "..%2F..%2Fsecret"])
+def test_an_unknown_evaluation_is_a_problem(client: Client, evaluation_id: str) -> None:
+    status, _ = problem(client.get(f"/v1/evaluations/{evaluation_id}"))
+    assert status == 404
