@@ -1,0 +1,157 @@
+"""One MQTT connection over paho-mqtt, as an event loop sees it.
+
+paho's network thread only puts events into the loop. Every connection has a client of its own, so that nothing
+meant for one connection can be sent over the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+from gateway.config import Broker
+from protocols.errors import TransportError
+from protocols.sparkplug.topics import Message
+
+_KEEPALIVE_S: Final = 10
+_CONNECT_TIMEOUT_S: Final = 5.0
+_LEAVE_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker has accepted the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection has ended, or the broker refused it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message has come."""
+
+    topic: str
+    payload: bytes
+
+
+Event = Connected | Lost | Arrived
+
+
+class MqttConnection:
+    """One MQTT connection: connected when entered, its events in order, gone when left."""
+
+    def __init__(self, broker: Broker, will: Message) -> None:
+        self._broker = broker
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Event] = deque()
+        self._woken = asyncio.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+        self._client.connect_timeout = _CONNECT_TIMEOUT_S
+        self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+        if broker.username is not None:
+            self._client.username_pw_set(broker.username, broker.password)
+        if broker.tls:
+            self._client.tls_set_context(ssl.create_default_context())
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises TransportError that names the broker and the reason."""
+        address = (self._broker.host, self._broker.port, _KEEPALIVE_S)
+        try:
+            await asyncio.to_thread(self._client.connect, *address)
+        except (OSError, ValueError) as error:
+            raise TransportError(f"broker {self._broker} cannot be reached: {error}") from error
+        self._client.loop_start()
+        try:
+            await self._accepted()
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Send what was published, disconnect."""
+        await self._leave()
+
+    def subscribe(self, subscriptions: list[tuple[str, int]]) -> None:
+        """Ask for topics with their QoS."""
+        self._client.subscribe(subscriptions)
+
+    def publish(self, message: Message) -> None:
+        """Hand a message to the network thread."""
+        self._client.publish(message.topic, message.payload, message.qos, message.retain)
+
+    def take_events(self) -> list[Event]:
+        """Return what has happened since the last call."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def wake(self) -> None:
+        """End a `wait`."""
+        self._woken.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for events, at most for `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def _accepted(self) -> None:
+        """Wait for the broker's answer to CONNECT."""
+        deadline_s = self._loop.time() + _CONNECT_TIMEOUT_S
+        while True:
+            for event in self.take_events():
+                if isinstance(event, Connected):
+                    return
+                if isinstance(event, Lost):
+                    raise TransportError(f"broker {self._broker} refused the connection: {event.reason}")
+            if self._loop.time() > deadline_s:
+                raise TransportError(
+                    f"broker {self._broker} does not answer, expected within {_CONNECT_TIMEOUT_S} s"
+                )
+            await self.wait(deadline_s - self._loop.time())
+
+    async def _leave(self) -> None:
+        """Disconnect; the network thread ends once everything is written, which a dead link may prevent."""
+        self._client.on_disconnect = None
+        link = self._client.socket()
+        self._client.disconnect()
+        stopped = asyncio.create_task(asyncio.to_thread(self._client.loop_stop))
+        finished, _ = await asyncio.wait({stopped}, timeout=_LEAVE_TIMEOUT_S)
+        if not finished and isinstance(link, socket.socket):
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+        await stopped
+
+    def _put(self, event: Event) -> None:
+        self._events.append(event)
+        self._woken.set()
+
+    def _from_thread(self, event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._put, event)
+
+    def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._from_thread(Lost(str(reason)) if reason.is_failure else Connected())
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._from_thread(Lost(f"the connection has ended ({reason})"))
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self._from_thread(Arrived(message.topic, bytes(message.payload)))
