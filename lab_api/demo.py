@@ -79,6 +79,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 async def _demo(options: argparse.Namespace) -> None:
+    from lab_api.evaluate import described
     from lab_api.house import running_house
     from lab_api.settings import default_data_folder
 
@@ -97,9 +98,10 @@ async def _demo(options: argparse.Namespace) -> None:
             if options.json:
                 print(json.dumps(evaluations))
             for evaluation in evaluations:
-                say(f"\n{evaluation['verdict']['text']}")
-                say(f"  {house.api.address}/v1/evaluations/{evaluation['id']}")
-            if not options.once:
+                say("\n" + "\n".join(described(evaluation)))
+            if options.once:
+                say(f"\nKept in {folder}: lab serve --data {folder} serves it.")
+            else:
                 say(f"\nThe API serves {house.api.address}/v1 (openapi.json describes it); Ctrl-C ends.")
                 await _until_interrupted()
 

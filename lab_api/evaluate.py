@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from protocols.errors import DefinitionError
 
@@ -38,13 +38,19 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(evaluation.to_json())
         return 0
-    print(evaluation.verdict)
-    for source in evaluation.document["sources"]:
-        print(f"  source {source['id']}: {_figures(source)} sha256 {source['content_hash'][:16]}…")
-        for note in source["notes"]:
-            print(f"    note: {note}")
-    print(f"evaluation {evaluation.id}")
+    print("\n".join(described(evaluation.document)))
     return 0
+
+
+def described(document: dict[str, Any]) -> list[str]:
+    """Return an evaluation's document as lines for people."""
+    sources = document["sources"]
+    lines = [document["verdict"]["text"]]
+    lines += [f"  source {s['id']}: {_figures(s)}sha256 {s['content_hash'][:16]}…" for s in sources]
+    for note in dict.fromkeys(note for source in sources for note in source["notes"]):
+        n_sources = sum(note in source["notes"] for source in sources)
+        lines.append(f"  note on {n_sources} of {len(sources)} sources: {note}")
+    return [*lines, f"evaluation {document['id']}"]
 
 
 def _of_records(options: argparse.Namespace) -> Evaluation:
@@ -70,9 +76,6 @@ def _of_sessions(options: argparse.Namespace) -> Evaluation:
     return evaluation
 
 
-def _figures(source: dict[str, object]) -> str:
-    figures = source["figures"]
-    assert isinstance(figures, dict)
-    return "".join(
-        f"{name.replace('_', ' ')} {value:g}, " for name, value in figures.items() if value is not None
-    )
+def _figures(source: dict[str, Any]) -> str:
+    figures = source["figures"].items()
+    return "".join(f"{name.replace('_', ' ')} {value:g}, " for name, value in figures if value is not None)

@@ -30,6 +30,7 @@ REFERENCE_ROLE: Final = "reference"
 TEST_ROLE: Final = "test"
 
 _SPO2: Final = "spo2"
+_OXIMETER_AS_REFERENCE: Final = "the reference is a pulse oximeter, not the saturation of arterial blood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,8 @@ def _oximetry(store: SessionStore, sessions: Sequence[Session], protocol: Clinic
         columns["reference"].append(pairs.reference_percent)
         columns["test"].append(pairs.test_percent)
         figures = {"pairs": n_pairs, "unstable_windows": pairs.n_unstable, "lag_s": round(lag.lag_s, 2)}
-        note = f"the reference is a pulse oximeter ({_device(session, REFERENCE_ROLE)}), not arterial blood"
-        sources.append(Source(session.id, session.subject, store.content_hash(session.id), figures, (note,)))
+        hash_ = store.content_hash(session.id)
+        sources.append(Source(session.id, session.subject, hash_, figures, (_OXIMETER_AS_REFERENCE,)))
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     measured = OximeterPairs(np.concatenate(subjects), joined["time"], joined["reference"], joined["test"])
     items = {
