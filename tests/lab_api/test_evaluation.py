@@ -94,7 +94,7 @@ def test_every_pair_leads_back_to_its_session_and_second(store: SqliteSessionSto
     assert items["reference_percent"][0] == pytest.approx(window.mean())
     for source in evaluation.document["sources"]:
         assert source["content_hash"] == store.content_hash(source["id"])
-        assert "not arterial blood" in source["notes"][0]
+        assert "not the saturation of arterial blood" in source["notes"][0]
 
 
 def test_the_same_sessions_give_the_same_document_byte_for_byte(store: SqliteSessionStore) -> None:
