@@ -38,11 +38,7 @@ _EXTRA_OF: Final = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 failed, 2 wrongly asked, 130 interrupted)."""
-    parser = argparse.ArgumentParser(prog="lab", description="From a device's bytes to a defensible verdict.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for room in ROOMS:
-        importlib.import_module(room).add_commands(commands)
-    options = parser.parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -60,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("LAB_DEBUG"):
             raise
         return _fail(f"unexpected {type(error).__name__}: {error} (LAB_DEBUG=1 shows where)")
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="lab", description="From a device's bytes to a defensible verdict.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for room in ROOMS:
+        importlib.import_module(room).add_commands(commands)
+    return parser
 
 
 def _missing(error: ModuleNotFoundError) -> str:
