@@ -46,6 +46,9 @@ def described(document: dict[str, Any]) -> list[str]:
     """Return an evaluation's document as lines for people."""
     sources = document["sources"]
     lines = [document["verdict"]["text"]]
+    lines += dict.fromkeys(
+        f"  in detail: {_named(c['details'])}" for c in _detailed(document["verdict"]["criteria"])
+    )
     lines += [f"  source {s['id']}: {_figures(s)}sha256 {s['content_hash'][:16]}…" for s in sources]
     for note in dict.fromkeys(note for source in sources for note in source["notes"]):
         n_sources = sum(note in source["notes"] for source in sources)
@@ -76,6 +79,14 @@ def _of_sessions(options: argparse.Namespace) -> Evaluation:
     return evaluation
 
 
+def _detailed(criteria: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [criterion for criterion in criteria if criterion["details"]]
+
+
 def _figures(source: dict[str, Any]) -> str:
-    figures = source["figures"].items()
-    return "".join(f"{name.replace('_', ' ')} {value:g}, " for name, value in figures if value is not None)
+    figures = _named(source["figures"])
+    return f"{figures}, " if figures else ""
+
+
+def _named(figures: dict[str, float | None]) -> str:
+    return ", ".join(f"{n.replace('_', ' ')} {value:.5g}" for n, value in figures.items() if value is not None)
