@@ -1,16 +1,14 @@
 """The embedded session store against bare SQLite and a bare array, the same bytes in the same run.
 
-Prints one JSON object. Writing: durable blocks per second, 64 blocks to a commit, over inserts of the same
-sample bytes into one table (limit: at least 0.1 of it; the store adds identity, two indexes, times and
-compression). Reading: an hour of 8 channels at 250 Hz, over one blob of the same bytes as an array (limit: at
-most 40 times as long), and a second figure for ten seconds out of the hour.
+Writing: durable blocks per second, 64 blocks to a commit, over inserts of the same sample bytes into one table;
+the store adds identity, two indexes, times and compression. Reading: an hour of 8 channels at 250 Hz, over one
+blob of the same bytes as an array, and ten seconds out of the hour, over the hour.
 
     python benchmarks/store.py
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import statistics
 import sys
@@ -20,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from report import Report
 
 from lab_api.store.session_store import Session, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
@@ -27,6 +26,7 @@ from protocols.samples import Channel, SampleBlock, Stream
 
 WRITE_LIMIT = 0.1
 READ_LIMIT = 40.0
+PART_LIMIT = 0.1
 REPEATS = 3
 BLOCKS_PER_COMMIT = 64
 RATE_HZ = 250.0
@@ -34,21 +34,39 @@ OPENED_NS = 1_790_000_000_000_000_000
 
 
 def main() -> int:
+    report = Report()
     hour = signal(n_channels=8, n_samples=3600 * 250)
     with tempfile.TemporaryDirectory() as folder:
-        small = write_figures(Path(folder) / "64", blocks_of(hour[:1], n_samples=64))
-        second = write_figures(Path(folder) / "250", blocks_of(hour[:1], n_samples=250))
-        read = read_figures(Path(folder) / "hour", hour)
-    ok = min(small["ratio"], second["ratio"]) >= WRITE_LIMIT and read["ratio"] <= READ_LIMIT
-    figures = {
-        "write_64_samples": small,
-        "write_250_samples": second,
-        "read_hour": read,
-        "limits": {"write_ratio": WRITE_LIMIT, "read_ratio": READ_LIMIT},
-        "ok": ok,
-    }
-    print(json.dumps(figures))
-    return 0 if ok else 1
+        for n_samples in (64, 250):
+            store_per_s, bare_per_s, ratio = write_figures(
+                Path(folder) / str(n_samples), blocks_of(hour[:1], n_samples=n_samples)
+            )
+            report.figure(
+                f"store: write, {n_samples} samples to a block",
+                store_per_s,
+                "blocks/s",
+                ratio=ratio,
+                of=f"{bare_per_s:.0f} of bare SQLite",
+                at_least=WRITE_LIMIT,
+            )
+        hour_ms, blob_ms, ten_s_ms = read_ms(Path(folder) / "hour", hour)
+    report.figure(
+        "store: read an hour, 8 channels at 250 Hz",
+        hour_ms,
+        "ms",
+        ratio=hour_ms / blob_ms,
+        of=f"{blob_ms:.1f} as one blob",
+        at_most=READ_LIMIT,
+    )
+    report.figure(
+        "store: read ten seconds of it",
+        ten_s_ms,
+        "ms",
+        ratio=ten_s_ms / hour_ms,
+        of="the whole hour",
+        at_most=PART_LIMIT,
+    )
+    return report.exit_code
 
 
 def signal(*, n_channels: int, n_samples: int) -> np.ndarray:
@@ -56,7 +74,8 @@ def signal(*, n_channels: int, n_samples: int) -> np.ndarray:
     times_s = np.arange(n_samples) / RATE_HZ
     beats = 400 * np.sin(2 * np.pi * 0.6 * times_s) ** 62
     noise = np.random.default_rng(1).normal(0, 4, (n_channels, n_samples))
-    return (beats + 50 * np.sin(2 * np.pi * 0.2 * times_s) + noise).astype(np.int16)
+    samples: np.ndarray = (beats + 50 * np.sin(2 * np.pi * 0.2 * times_s) + noise).astype(np.int16)
+    return samples
 
 
 def blocks_of(values: np.ndarray, *, n_samples: int) -> list[SampleBlock]:
@@ -78,7 +97,8 @@ def blocks_of(values: np.ndarray, *, n_samples: int) -> list[SampleBlock]:
     ]
 
 
-def write_figures(folder: Path, blocks: Sequence[SampleBlock]) -> dict[str, float]:
+def write_figures(folder: Path, blocks: Sequence[SampleBlock]) -> tuple[float, float, float]:
+    """Return blocks per second of the store and of bare SQLite, and the median ratio of the rounds."""
     folder.mkdir()
     bodies = [block.values.tobytes() for block in blocks]
     bare_s, store_s = [], []
@@ -88,12 +108,8 @@ def write_figures(folder: Path, blocks: Sequence[SampleBlock]) -> dict[str, floa
             started = time.perf_counter()
             write(store, open_session(store), blocks)
             store_s.append(time.perf_counter() - started)
-    ratios = [bare / own for bare, own in zip(bare_s, store_s, strict=True)]
-    return {
-        "blocks_per_s": round(len(blocks) / statistics.median(store_s)),
-        "bare_sqlite_per_s": round(len(blocks) / statistics.median(bare_s)),
-        "ratio": round(statistics.median(ratios), 3),
-    }
+    ratio = statistics.median(bare / own for bare, own in zip(bare_s, store_s, strict=True))
+    return len(blocks) / statistics.median(store_s), len(blocks) / statistics.median(bare_s), ratio
 
 
 def write_bare(path: Path, bodies: Sequence[bytes]) -> float:
@@ -123,7 +139,8 @@ def write(store: SqliteSessionStore, session: Session, blocks: Sequence[SampleBl
         store.write({session.id: [("gateway-1", block) for block in blocks[i : i + BLOCKS_PER_COMMIT]]})
 
 
-def read_figures(folder: Path, hour: np.ndarray) -> dict[str, float]:
+def read_ms(folder: Path, hour: np.ndarray) -> tuple[float, float, float]:
+    """Return the ms to read the hour, the same as one blob, and ten seconds of it."""
     folder.mkdir()
     database = sqlite3.connect(folder / "bare", isolation_level=None)
     database.execute("CREATE TABLE hour (body BLOB NOT NULL)")
@@ -147,13 +164,8 @@ def read_figures(folder: Path, hour: np.ndarray) -> dict[str, float]:
             store_s.append(done - read)
             assert np.array_equal(values, bare)
     database.close()
-    ratios = [own / bare for bare, own in zip(bare_s, store_s, strict=True)]
-    return {
-        "ms": round(1e3 * statistics.median(store_s), 1),
-        "one_blob_ms": round(1e3 * statistics.median(bare_s), 1),
-        "ratio": round(statistics.median(ratios), 1),
-        "ten_seconds_ms": round(1e3 * statistics.median(ten_s), 2),
-    }
+    hour_ms, blob_ms, ten_s_ms = (1e3 * statistics.median(times_s) for times_s in (store_s, bare_s, ten_s))
+    return hour_ms, blob_ms, ten_s_ms
 
 
 if __name__ == "__main__":

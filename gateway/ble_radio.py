@@ -179,7 +179,8 @@ class BleRadio:
                 self._pause.clear()
                 async with BleakScanner(self._report, **options):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._pause.wait(), _SCAN_RESTART_S)
+                        async with asyncio.timeout(_SCAN_RESTART_S):
+                            await self._pause.wait()
                     if self._listeners:
                         await asyncio.sleep(_SETTLE_S)
 

@@ -111,7 +111,8 @@ class BumbleAdapter:
         """Close the transport; connections that are still there are lost."""
         await self._transport.close()
         with suppress(TimeoutError, OSError):
-            await asyncio.wait_for(asyncio.shield(self.lost), 1.0)
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(self.lost)
 
     async def __aenter__(self) -> Self:
         return self

@@ -25,7 +25,14 @@ from gateway.spool import Spool, SpooledBlock
 from protocols.errors import DecodeError, StoreError, TransportError
 from protocols.lab_clock import LabClock
 from protocols.samples import Stream
-from protocols.sparkplug.edge_node import DeviceBirth, EdgeNodeSession, HostState, Rebirth, Watermark
+from protocols.sparkplug.edge_node import (
+    DeviceBirth,
+    EdgeNodeSession,
+    HostDoubted,
+    HostState,
+    Rebirth,
+    Watermark,
+)
 from protocols.sparkplug.topics import Message, NodeId
 
 WINDOW_BLOCKS: Final = 500
@@ -178,7 +185,7 @@ class EdgeNode:
         self._connection = None
 
     async def _serve(self, connection: MqttConnection) -> None:
-        """Live through one connection; returns when the host went offline, so that a new one begins."""
+        """Live through one connection; returns when the host went offline or is in doubt: a new one begins."""
         connection.subscribe(list(self._session.subscriptions))
         while True:
             for event in connection.take_events():
@@ -206,6 +213,8 @@ class EdgeNode:
                     _log.info("the recorder is offline")
                     if self._born:
                         return False
+                case HostDoubted():
+                    return False
                 case HostState() | Rebirth():
                     self._give_birth(connection)
                 case Watermark(incarnation, seq):
@@ -227,6 +236,8 @@ class EdgeNode:
             _log.warning(
                 "watermark %d of spool %d ignored: this one is %d", seq, incarnation, self._spool.incarnation
             )
+        elif seq > self._ever_sent:
+            _log.warning("watermark %d ignored: only %d blocks were sent", seq, self._ever_sent)
         elif self._spool.acknowledge(seq):
             self._moved_s = _now_s()
             self._stall_s = self._first_stall_s

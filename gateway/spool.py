@@ -188,8 +188,9 @@ class Spool:
     def keep(self, name: str, value: int) -> None:
         """Keep a number; it is on disk no later than any block put after this."""
         with self._changed:
-            self._facts[name] = self._new_facts[name] = value
-            self._changed.notify_all()
+            if self._facts.get(name) != value:
+                self._facts[name] = self._new_facts[name] = value
+                self._changed.notify_all()
 
     def put(self, device: str, stream: Stream, encode: Callable[[int, int], bytes]) -> int | None:
         """Take a block and return its sequence number, or None if it was refused.
@@ -219,7 +220,8 @@ class Spool:
             self._waiting_bytes += len(body)
             self._backlog_bytes += len(body)
             self._last_seq[device] = seq
-            self._changed.notify_all()
+            if len(self._waiting) == 1:  # else the writer knows already
+                self._changed.notify_all()
             return seq
 
     def acknowledge(self, seq: int) -> bool:

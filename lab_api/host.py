@@ -134,6 +134,12 @@ class MqttHost:
         deliver = self._deliver
         if deliver is None:  # leaving: its own goodbye must not be contradicted
             return
+        try:
+            self._take(message, deliver)
+        except Exception:  # noqa: BLE001 - let out, it would end paho's thread, and with it the recording
+            _log.exception("defect in taking a message")
+
+    def _take(self, message: MQTTMessage, deliver: Callable[[Event], None]) -> None:
         for event in self._application.receive(message.topic, bytes(message.payload), self._now_ms()):
             if isinstance(event, SendMessage):
                 self._publish(event.message)

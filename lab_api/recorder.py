@@ -13,12 +13,14 @@ session cannot be written, while other sessions and gateways go on.
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from lab_api.host import Host
@@ -27,13 +29,20 @@ from lab_api.store.session_store import Session, SessionNotFoundError, SessionSt
 from protocols.errors import StoreError
 from protocols.lab_clock import LabClock
 from protocols.samples import SampleBlock
-from protocols.sparkplug.host import BlockReceived, Event, NodeBorn, NodeDied, PayloadRejected
+from protocols.sparkplug.host import BlockReceived, BlockRejected, Event, NodeBorn, NodeDied, PayloadRejected
 from protocols.sparkplug.topics import NodeId
 
 GROUP_S: Final = 0.1
+GROUP_BLOCKS: Final = 250
+"""So many are stored without waiting for more; fewer than a gateway sends ahead of its watermark."""
 GRACE_S: Final = 0.2
 LONGEST_GRACE_S: Final = 1.0
 MAX_BACKLOG_BLOCKS: Final = 50_000
+REJECTIONS: Final = 3
+REJECTED_S: Final = 5.0
+"""A block that was not understood so often over so long a time, while later ones were, is set aside. That is
+longer than a gateway takes to send again, so that no forged or damaged message takes a true one's place."""
+MAX_REJECTIONS: Final = 1000
 
 _FULL_TIMEOUT_S: Final = 2.0  # well below the host's keep-alive
 _RETRY_S: Final = 1.0
@@ -68,6 +77,8 @@ class RecorderStatus:
         Samples that no session claimed.
     dropped_blocks
         Blocks left to be sent again because the backlog was full.
+    set_aside_blocks
+        Blocks that made no sense however often they came, now kept by the store's `set_aside`.
     rejected_payloads
         Messages that could not be understood.
     fault
@@ -85,6 +96,7 @@ class RecorderStatus:
     conflicts: int
     unassigned_samples: int
     dropped_blocks: int
+    set_aside_blocks: int
     rejected_payloads: int
     fault: str
     nodes: tuple[NodeStatus, ...]
@@ -103,11 +115,17 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Node:
-    """What is known of a gateway."""
+    """What is known of a gateway.
+
+    Over all births of one spool: `newest` is the newest block that made sense, `rejections` says since when (of
+    the monotonic clock) and how often others did not.
+    """
 
     incarnation: int
     progress: Progress
     online: bool = True
+    newest: int = 0
+    rejections: dict[int, tuple[float, int]] = field(default_factory=dict)
 
 
 _BlockId = tuple[NodeId, int, int]  # node, incarnation, place in the spool
@@ -141,7 +159,8 @@ class Recorder:
         self._waiting: dict[_BlockId, _Waiting] = {}
         self._sessions: list[Session] = []
         self._sessions_of: dict[tuple[str, str], list[Session]] = {}
-        self._blocks = self._rejected = self._unassigned = 0
+        self._unreadable: dict[str, str] = {}
+        self._blocks = self._rejected = self._unassigned = self._set_aside = 0
         self._new = self._duplicate = self._conflicts = 0
         self._fault = ""
         self._status = self._current_status()
@@ -180,7 +199,8 @@ class Recorder:
                     self._dropped += 1
                     return
             self._inbox.append(event)
-            self._changed.notify_all()
+            if len(self._inbox) in (1, GROUP_BLOCKS):  # nothing else is waited for
+                self._changed.notify_all()
 
     def _has_room(self) -> bool:
         return self._stopping or len(self._inbox) + len(self._waiting) < MAX_BACKLOG_BLOCKS
@@ -190,7 +210,7 @@ class Recorder:
         while not self._stopping:
             with self._changed:
                 self._changed.wait_for(lambda: self._inbox or self._waiting or self._stopping, _IDLE_S)
-                self._changed.wait_for(lambda: self._stopping, GROUP_S)
+                self._changed.wait_for(lambda: self._stopping or len(self._inbox) >= GROUP_BLOCKS, GROUP_S)
             try:
                 self._round()
             except Exception as error:  # noqa: BLE001 - a defect is shown, and does not end the recording
@@ -224,6 +244,10 @@ class Recorder:
                     told.add(node)
                 case NodeDied(node=node) if node in self._nodes:
                     self._nodes[node].online = False
+                case BlockRejected(node=node):
+                    self._rejected += 1
+                    if self._take_rejected(event):
+                        told.add(node)
                 case PayloadRejected(topic=topic, reason=reason):
                     self._rejected += 1
                     _log.warning("message on %s not understood: %s", topic, reason)
@@ -232,11 +256,38 @@ class Recorder:
         return told
 
     def _take_birth(self, birth: NodeBorn) -> None:
+        """Count on from where the gateway says, also if that is further back than what was known."""
         known = self._nodes.get(birth.node)
+        progress = Progress(birth.oldest_seq - 1)
         if known is None or known.incarnation != birth.incarnation:
-            known = self._nodes[birth.node] = _Node(birth.incarnation, Progress(0))
-        known.progress.done_before(birth.oldest_seq)
-        known.online = True
+            self._nodes[birth.node] = _Node(birth.incarnation, progress)
+        else:
+            known.progress, known.online = progress, True
+
+    def _take_rejected(self, event: BlockRejected) -> bool:
+        """Set a block aside that never makes sense while later ones do; return whether it is done."""
+        known, seq, now_s = self._nodes[event.node], event.spool_seq, time.monotonic()
+        if known.incarnation != event.incarnation or seq > known.progress.watermark + MAX_REJECTIONS:
+            return False
+        if known.progress.is_done(seq):
+            return True
+        _log.warning("block %d of %s not understood: %s", seq, event.node, event.reason)
+        pending = {i: r for i, r in known.rejections.items() if i > known.progress.watermark}
+        since_s, times = pending.get(seq, (now_s, 0))
+        known.rejections = {**pending, seq: (since_s, times + 1)}
+        hopeless = times + 1 >= REJECTIONS and now_s - since_s >= REJECTED_S and seq < known.newest
+        if not hopeless or (event.node, event.incarnation, seq) in self._waiting:
+            return False
+        name = f"{event.node.group}.{event.node.name}-{event.incarnation}-{seq}"
+        try:
+            self._store.set_aside(name, _aside(event))
+        except StoreError as error:
+            self._note_fault(str(error))
+            return False
+        _log.error("block %d of %s is set aside as %s", seq, event.node, name)
+        self._set_aside += 1
+        known.progress.done(seq)
+        return True
 
     def _take_block(self, event: BlockReceived) -> bool:
         """Let a block wait to be stored; False if it is done already."""
@@ -279,7 +330,8 @@ class Recorder:
             done.pop(block_id, None)
         for block_id, n_unassigned in done.items():
             self._finish(block_id, n_unassigned)
-        if self._fault and not any(waiting.retry_s for waiting in self._waiting.values()):
+        failing = self._unreadable or any(waiting.retry_s for waiting in self._waiting.values())
+        if self._fault and not failing:
             self._note_fault("")
         return {node for node, _, _ in done}
 
@@ -287,6 +339,11 @@ class Recorder:
         sessions = self._store.sessions()
         listed = {session.id for session in sessions}
         sessions += [s for s in self._sessions if s.id not in listed and not self._is_erased(s)]
+        known = {session.id for session in sessions}
+        self._unreadable = {i: why for i, why in self._store.unreadable().items() if i not in known}
+        for why in self._unreadable.values():
+            self._note_fault(f"what no other session claims is held back for one that cannot be read: {why}")
+            break
         if sessions == self._sessions:
             return
         self._sessions = sessions
@@ -310,7 +367,9 @@ class Recorder:
         parts = []
         for session in self._sessions_of.get((node.name, waiting.block.device), ()):
             opened_ns, closed_ns = session.interval_ns()
-            if opened_ns <= waiting.last_ns and waiting.first_ns < closed_ns:
+            if opened_ns <= waiting.first_ns and waiting.last_ns < closed_ns:
+                parts.append((session, waiting.block))
+            elif opened_ns <= waiting.last_ns and waiting.first_ns < closed_ns:
                 part = waiting.block.between(opened_ns, closed_ns)
                 if part is not None:
                     parts.append((session, part))
@@ -318,6 +377,8 @@ class Recorder:
 
     def _may_let_go(self, waiting: _Waiting, now_s: float, now_ns: int) -> bool:
         """Return whether no session can still turn up that claims samples of this block."""
+        if self._unreadable:
+            return False
         age_s = now_s - waiting.arrived_s
         return age_s >= LONGEST_GRACE_S or (age_s >= GRACE_S and waiting.last_ns < now_ns)
 
@@ -348,6 +409,7 @@ class Recorder:
         known = self._nodes[node]
         if known.incarnation == incarnation:
             known.progress.done(seq)
+            known.newest = max(known.newest, seq)
 
     def _note_fault(self, fault: str) -> None:
         if fault != self._fault:
@@ -366,6 +428,7 @@ class Recorder:
             conflicts=self._conflicts,
             unassigned_samples=self._unassigned,
             dropped_blocks=self._dropped,
+            set_aside_blocks=self._set_aside,
             rejected_payloads=self._rejected,
             fault=self._fault,
             nodes=tuple(
@@ -373,3 +436,18 @@ class Recorder:
                 for node, known in self._nodes.items()
             ),
         )
+
+
+def _aside(event: BlockRejected) -> bytes:
+    """Return everything that is known of a block that made no sense, as JSON."""
+    document = {
+        "group": event.node.group,
+        "gateway": event.node.name,
+        "incarnation": event.incarnation,
+        "spool_seq": event.spool_seq,
+        "device": event.device,
+        "reason": event.reason,
+        "streams": {alias: json.loads(stream.to_json()) for alias, stream in event.streams.items()},
+        "payload_base64": base64.b64encode(event.payload).decode(),
+    }
+    return json.dumps(document, indent=1).encode()

@@ -37,6 +37,7 @@ class RecorderHealth(BaseModel):
     conflicts: int = Field(description="Runs of samples that contradict those stored before")
     unassigned_samples: int = Field(description="Samples that no session claimed")
     dropped_blocks: int
+    set_aside_blocks: int = Field(description="Blocks kept undecoded because they made no sense")
     rejected_payloads: int
     fault: str = Field(examples=[""], description="Empty if all is well")
     gateways: list[GatewayHealth]
@@ -92,6 +93,7 @@ def _recorder_health(status: RecorderStatus) -> RecorderHealth:
         conflicts=status.conflicts,
         unassigned_samples=status.unassigned_samples,
         dropped_blocks=status.dropped_blocks,
+        set_aside_blocks=status.set_aside_blocks,
         rejected_payloads=status.rejected_payloads,
         fault=status.fault,
         gateways=gateways,

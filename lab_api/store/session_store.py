@@ -324,8 +324,11 @@ class SessionStore(Protocol):
         """Return the sessions, newest first: at most `limit`, and only those older than the id `before`.
 
         Waits for a session that is just being opened by another thread. A session that cannot be read is left
-        out and logged; `session` says what is wrong with it.
+        out and logged; `unreadable` and `session` say what is wrong with it.
         """
+
+    def unreadable(self) -> dict[str, str]:
+        """Return what was wrong with the sessions that the last call of `sessions` left out, by their ids."""
 
     def write(self, writes: Mapping[str, Sequence[tuple[str, SampleBlock]]]) -> WriteResult:
         """Store blocks, given as (gateway, block) for each session id; they are durable on return.
@@ -333,6 +336,9 @@ class SessionStore(Protocol):
         Samples known already are not stored again. After an error some sessions may have been written and
         others not; writing everything again is always right.
         """
+
+    def set_aside(self, name: str, content: bytes) -> None:
+        """Keep bytes that cannot be recorded, under a name; they are durable on return."""
 
     def streams(self, session_id: str) -> list[StreamKey]:
         """Return the streams of which blocks were written, in the order of their first block."""

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final
+from urllib.parse import quote
 
 from lab_api.store import session_file
 from lab_api.store.session_file import SessionWriter, StreamTable
@@ -44,6 +45,7 @@ from protocols.samples import SampleBlock, Stream
 _SUFFIX: Final = ".session"
 _UNFINISHED: Final = ".unfinished"
 _LOCK: Final = ".writer"
+_ASIDE: Final = "aside"
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_WRITERS: Final = 64
 _PROBE_BYTES: Final = 4096
@@ -78,7 +80,7 @@ class SqliteSessionStore:
         self._writers: dict[str, SessionWriter] = {}
         self._folder_lock: IO[bytes] | None = None
         self._closed_sessions: dict[str, Session] = {}
-        self._reported: set[str] = set()
+        self._unreadable: dict[str, str] = {}
 
     def __enter__(self) -> SqliteSessionStore:
         return self
@@ -138,9 +140,29 @@ class SqliteSessionStore:
             self._check_folder()
             paths = [Path(name) for name in os.listdir(self._folder) if name.endswith(_SUFFIX)]
         ids = sorted((path.stem for path in paths if _SESSION_ID.fullmatch(path.stem)), reverse=True)
+        for gone in self._unreadable.keys() - set(ids):
+            self._unreadable.pop(gone, None)
         older = (i for i in ids if before is None or i < before)
         readable = (session for i in older if (session := self._session_if_readable(i)) is not None)
         return list(itertools.islice(readable, limit))
+
+    def unreadable(self) -> dict[str, str]:
+        """Return what was wrong with the sessions that the last call of `sessions` left out, by their ids."""
+        return self._unreadable.copy()
+
+    def set_aside(self, name: str, content: bytes) -> None:
+        """Keep bytes that cannot be recorded, under a name; they are durable on return."""
+        folder = self._folder / _ASIDE
+        path = folder / quote(name, safe="")
+        with self._lock, _store_errors(path):
+            self._claim_folder()
+            folder.mkdir(exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(folder)
+            _sync_folder(self._folder)
 
     def write(self, writes: Mapping[str, Sequence[tuple[str, SampleBlock]]]) -> WriteResult:
         """Store blocks, given as (gateway, block) for each session id; they are durable on return."""
@@ -259,10 +281,11 @@ class SqliteSessionStore:
         try:
             session = self.session(session_id)
         except StoreError as error:
-            if session_id not in self._reported:
-                self._reported.add(session_id)
+            if session_id not in self._unreadable:
                 _log.warning("left out of the list of sessions: %s", error)
+            self._unreadable[session_id] = str(error)
             return None
+        self._unreadable.pop(session_id, None)
         if session.closed_ns is not None:
             self._closed_sessions[session_id] = session
         return session

@@ -157,6 +157,18 @@ class BlockReader:
             alias: (i, part) for i, (_, parts) in enumerate(streams) for part, alias in parts.items()
         }
 
+    def streams_by_alias(self) -> dict[int, Stream]:
+        """Return the streams by the alias of their `block` metric."""
+        return {alias: self.streams[i] for alias, (i, part) in self._part_of.items() if part == "block"}
+
+    def spool_seq(self, message: Any) -> int | None:
+        """Return the place in the spool that a parsed data message claims, even if `read` refuses it."""
+        for metric in message.metrics:
+            _, part = self._part_of.get(metric.alias, (0, ""))
+            if part == "block" and len(metric.bytes_value) == _STRUCT.size:
+                return int(_STRUCT.unpack(metric.bytes_value)[0])
+        return None
+
     def read(self, message: Any) -> list[ReceivedBlock]:
         """Return the blocks of a parsed data message; metrics of other kinds are left alone.
 
@@ -242,7 +254,7 @@ def _announced(block: Metric, metrics: Sequence[Metric]) -> tuple[Stream, dict[s
             dtype=dtype,
             rate_hz=None if rate_hz is None else float(rate_hz),
         )
-    except (DefinitionError, ValueError, TypeError) as error:
+    except (DefinitionError, ValueError, TypeError, OverflowError) as error:
         raise DecodeError(f"stream {stream_name}: {error}") from None
     if (stream.rate_hz is None) != ("times_ns" in parts):
         raise DecodeError(f"stream {stream_name}, expected times_ns exactly where there is no rate_hz")

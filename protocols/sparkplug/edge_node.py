@@ -51,7 +51,12 @@ class HostState:
     online: bool
 
 
-Command = Rebirth | Watermark | HostState
+@dataclass(frozen=True, slots=True)
+class HostDoubted:
+    """The host is said to be online by a statement older than one that it is not: a new connection tells."""
+
+
+Command = Rebirth | Watermark | HostState | HostDoubted
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ class EdgeNodeSession:
     def _receive_state(self, payload: bytes) -> list[Command]:
         online, timestamp_ms = decode_state(payload)
         if timestamp_ms < self._host_timestamp_ms:
-            return []
+            return [HostDoubted()] if online and not self.host_online else []
         self._host_timestamp_ms = timestamp_ms
         if online == self.host_online:
             return []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeGuard
 
 from protocols.errors import DecodeError
 from protocols.samples import Stream
@@ -38,6 +38,7 @@ from protocols.sparkplug.topics import (
 )
 
 REBIRTH_INTERVAL_MS: Final = 2000
+MAX_NODES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,19 @@ class BlockReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockRejected:
+    """A known gateway's block made no sense; `streams` are its device's, by the alias of their `block`."""
+
+    node: NodeId
+    incarnation: int
+    device: str
+    spool_seq: int
+    reason: str
+    payload: bytes
+    streams: Mapping[int, Stream]
+
+
+@dataclass(frozen=True, slots=True)
 class PayloadRejected:
     """A message said what it must not; nothing else is affected."""
 
@@ -98,7 +112,16 @@ class SendMessage:
     message: Message
 
 
-Event = NodeBorn | NodeDied | DeviceBorn | DeviceDied | BlockReceived | PayloadRejected | SendMessage
+Event = (
+    NodeBorn
+    | NodeDied
+    | DeviceBorn
+    | DeviceDied
+    | BlockReceived
+    | BlockRejected
+    | PayloadRejected
+    | SendMessage
+)
 
 
 @dataclass(slots=True)
@@ -183,7 +206,7 @@ class HostApplication:
                 return self._node_death(topic.node, payload)
             case MessageType.NCMD | MessageType.DCMD:
                 return []
-        node = self._nodes.setdefault(topic.node, _Node())
+        node = self._node(topic.node)
         if node.bd_seq is None:
             return self._ask_rebirth(topic.node, node, now_ms)
         if node.incarnation is None:
@@ -193,44 +216,71 @@ class HostApplication:
         if message.seq != node.next_seq:
             events += self._ask_rebirth(topic.node, node, now_ms)
         node.next_seq = (message.seq + 1) % 256
+        try:
+            return events + self._device_message(topic, node, message, payload, now_ms)
+        except DecodeError as error:
+            return [*events, PayloadRejected(topic.node.topic(topic.kind, topic.device), str(error))]
+
+    def _device_message(
+        self, topic: NodeTopic, node: _Node, message: Any, payload: bytes, now_ms: int
+    ) -> list[Event]:
         device = topic.device or ""
         if topic.kind is MessageType.DBIRTH:
-            return events + self._device_birth(topic.node, node, device, payload)
+            return self._device_birth(topic.node, node, device, payload)
         if topic.kind is MessageType.DDEATH:
             node.devices.pop(device, None)
-            return [*events, DeviceDied(topic.node, device)]
+            return [DeviceDied(topic.node, device)]
         if topic.kind is MessageType.NDATA:
-            return events
+            return []
         reader = node.devices.get(device)
         if reader is None or any(metric.alias not in reader.aliases for metric in message.metrics):
-            return events + self._ask_rebirth(topic.node, node, now_ms)
-        return events + [BlockReceived(topic.node, node.incarnation, r) for r in reader.read(message)]
+            return self._ask_rebirth(topic.node, node, now_ms)
+        incarnation = node.incarnation or 0
+        try:
+            return [BlockReceived(topic.node, incarnation, received) for received in reader.read(message)]
+        except DecodeError as error:
+            spool_seq = reader.spool_seq(message)
+            if spool_seq is None:
+                raise
+            streams = reader.streams_by_alias()
+            return [BlockRejected(topic.node, incarnation, device, spool_seq, str(error), payload, streams)]
+
+    def _node(self, node_id: NodeId) -> _Node:
+        """Return what is known of a node; of those never born, no more than `MAX_NODES` are remembered."""
+        node = self._nodes.get(node_id)
+        if node is None:
+            if len(self._nodes) >= MAX_NODES:
+                self._nodes = {i: known for i, known in self._nodes.items() if known.bd_seq is not None}
+            node = self._nodes[node_id] = _Node()
+        return node
 
     def _node_birth(self, node_id: NodeId, payload: bytes) -> list[Event]:
+        """Take a birth; one that makes no sense changes nothing about a gateway that is known."""
         birth = decode_payload(payload)
         values = {m.name: m.value for m in birth.metrics}
-        bd_seq = values.get(BD_SEQ)
+        bd_seq, incarnation, oldest_seq = (values.get(name) for name in (BD_SEQ, INCARNATION, OLDEST_SEQ))
         if not isinstance(bd_seq, int) or birth.seq is None:
             raise DecodeError(
                 f"birth of {node_id} with bdSeq {bd_seq!r} and seq {birth.seq!r}, expected integers"
             )
-        node = self._nodes.setdefault(node_id, _Node())
+        node = self._node(node_id)
+        if not (_is_positive(incarnation) and _is_positive(oldest_seq)):
+            if node.incarnation is None:
+                node.bd_seq = bd_seq
+            raise DecodeError(
+                f"birth of {node_id} with {INCARNATION} {incarnation!r} and {OLDEST_SEQ} {oldest_seq!r}, "
+                "expected positive integers: not a gateway of this lab"
+            )
         node.bd_seq = bd_seq
         node.next_seq = (birth.seq + 1) % 256
-        node.devices.clear()
-        incarnation, oldest_seq = values.get(INCARNATION), values.get(OLDEST_SEQ)
-        node.incarnation = None
-        if not isinstance(incarnation, int) or not isinstance(oldest_seq, int):
-            raise DecodeError(
-                f"birth of {node_id} without {INCARNATION} and {OLDEST_SEQ}: not a gateway of this lab"
-            )
         node.incarnation = incarnation
+        node.devices.clear()
         return [NodeBorn(node_id, incarnation, oldest_seq)]
 
     def _node_death(self, node_id: NodeId, payload: bytes) -> list[Event]:
         values = {m.name: m.value for m in decode_payload(payload).metrics}
-        node = self._nodes.get(node_id)
-        if node is None or node.bd_seq is None or values.get(BD_SEQ) != node.bd_seq:
+        node, bd_seq = self._nodes.get(node_id), values.get(BD_SEQ)
+        if node is None or node.bd_seq is None or not isinstance(bd_seq, int) or bd_seq != node.bd_seq:
             return []
         self._nodes[node_id] = _Node(rebirth_asked_ms=node.rebirth_asked_ms)
         return [NodeDied(node_id)]
@@ -258,3 +308,7 @@ class HostApplication:
     def _state(self, *, online: bool) -> Message:
         payload = encode_state(online=online, timestamp_ms=self._timestamp_ms)
         return Message(self._state_topic, payload, qos=1, retain=True)
+
+
+def _is_positive(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63

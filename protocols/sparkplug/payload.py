@@ -64,6 +64,7 @@ ARRAY_DTYPES: Final[Mapping[DataType, str]] = {
 }
 """Array data types and the numpy type of their items; on the wire they are packed little-endian."""
 
+_TEXT_TYPES: Final = (DataType.STRING, DataType.TEXT, DataType.UUID)
 _FIELD_OF: Final[Mapping[DataType, str]] = {
     **dict.fromkeys((DataType.INT8, DataType.INT16, DataType.INT32), "int_value"),
     **dict.fromkeys((DataType.UINT8, DataType.UINT16, DataType.UINT32), "int_value"),
@@ -71,7 +72,7 @@ _FIELD_OF: Final[Mapping[DataType, str]] = {
     DataType.FLOAT: "float_value",
     DataType.DOUBLE: "double_value",
     DataType.BOOLEAN: "boolean_value",
-    **dict.fromkeys((DataType.STRING, DataType.TEXT, DataType.UUID), "string_value"),
+    **dict.fromkeys(_TEXT_TYPES, "string_value"),
     DataType.BYTES: "bytes_value",
     **dict.fromkeys(ARRAY_DTYPES, "bytes_value"),
 }
@@ -227,7 +228,7 @@ def _put_property(message: Any, value: str | int | float | bool) -> None:
 
 def _get_metric(message: Any, datatypes: Mapping[int, DataType]) -> Metric:
     alias = message.alias if message.HasField("alias") else None
-    name = message.name if message.HasField("name") else None
+    name = _text("name", message.name) if message.HasField("name") else None
     datatype = _get_datatype(message, datatypes.get(alias) if alias is not None else None)
     return Metric(
         name=name,
@@ -269,7 +270,7 @@ def _from_wire(datatype: DataType, raw: Any) -> Value:
     bits = _UNSIGNED_BITS.get(datatype)
     if bits is not None:
         return int(raw) & (1 << bits) - 1
-    result: Value = raw
+    result: Value = _text("string", raw) if datatype in _TEXT_TYPES else raw
     return result
 
 
@@ -290,10 +291,20 @@ def decode_array(data: bytes, dtype: str) -> NDArray[Any]:
 def _get_properties(message: Any) -> dict[str, str | int | float | bool]:
     properties: dict[str, str | int | float | bool] = {}
     for key, value in zip(message.keys, message.values, strict=False):
+        _text("property key", key)
         present = value.WhichOneof("value")
         if present == "long_value":
             signed = value.long_value - (1 << 64) if value.long_value >> 63 else value.long_value
             properties[key] = signed if value.type == DataType.INT64 else value.long_value
-        elif present in ("int_value", "float_value", "double_value", "boolean_value", "string_value"):
+        elif present == "string_value":
+            properties[key] = _text(f"property {key}", value.string_value)
+        elif present in ("int_value", "float_value", "double_value", "boolean_value"):
             properties[key] = getattr(value, present)
     return properties
+
+
+def _text(what: str, value: object) -> str:
+    """Return a protobuf string, which comes as bytes where it is not UTF-8."""
+    if not isinstance(value, str):
+        raise DecodeError(f"{what} {value!r}, expected UTF-8")
+    return value

@@ -600,3 +600,25 @@ def test_an_adapter_of_our_own_without_bumble_says_what_is_missing(monkeypatch: 
                 pytest.fail("opened")
 
     asyncio.run(open_it())
+
+
+def test_a_radio_closes_even_if_a_listener_leaves_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SilentScanner:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(ble_radio, "BleakScanner", SilentScanner)
+
+    async def run() -> None:
+        radio = BleRadio("")
+        async with radio.listening(lambda *_: None):
+            await asyncio.sleep(0.01)
+            async with radio.listening(lambda *_: None):
+                pass
+            async with asyncio.timeout(2):
+                await radio.close()
+
+    asyncio.run(run())

@@ -305,6 +305,46 @@ def test_false_watermarks_and_rubbish_change_nothing(
     asyncio.run(run())
 
 
+def test_a_watermark_beyond_what_was_sent_trims_nothing(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port, window_blocks=5)
+    recorder = recorders(mosquitto.port)
+    recorder.acknowledging = False
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            bench.spool_blocks(50)
+            await until(lambda: len(set(recorder.received)) == 5)
+            recorder.acknowledge(40)
+            await asyncio.sleep(0.3)
+            assert bench.spool.acknowledged == 0
+            recorder.acknowledging = True
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+    assert sorted(recorder.blocks) == list(range(1, 51))
+
+
+def test_a_forged_statement_that_the_recorder_is_offline_is_overcome(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port)
+    forger = recorders(mosquitto.port, host="another")
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            await until(lambda: edge_node.health().connected)
+            await asyncio.sleep(0.3)
+            forger.publish_raw("spBv1.0/STATE/lab", b'{"online": false, "timestamp": 99999999999999}')
+            await asyncio.sleep(0.3)
+            recorders(mosquitto.port)
+            bench.spool_blocks(5)
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+
+
 def test_a_recorder_that_goes_offline_stops_publishing_until_it_is_back(
     mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
 ) -> None:

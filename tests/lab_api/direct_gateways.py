@@ -64,6 +64,14 @@ class DirectGateway:
     def publish(self, seq: int, block: SampleBlock) -> None:
         self.host.receive(self._session.data("strap", encode_block(block, spool_seq=seq, stream_number=1), 0))
 
+    def publish_nonsense(self, seq: int) -> None:
+        """Publish a block that cannot be: its first index is negative."""
+        body = encode_block(ecg_block(0, first_index=7), spool_seq=seq, stream_number=1)
+        wrong = body.replace((7).to_bytes(8, "little"), (-7).to_bytes(8, "little", signed=True))
+        message = self._session.data("strap", wrong, 0)
+        self.nonsense = message.payload
+        self.host.receive(message)
+
     def watermarks(self) -> list[int]:
         """Return the watermarks received so far."""
         commands = [

@@ -21,7 +21,7 @@ from lab_api.store.sqlite import SqliteSessionStore
 from protocols.lab_clock import LabClock
 from protocols.sparkplug.blocks import encode_block
 from protocols.sparkplug.edge_node import DeviceBirth, EdgeNodeSession, Watermark, decode_state
-from protocols.sparkplug.host import Event
+from protocols.sparkplug.host import Event, HostApplication
 from protocols.sparkplug.topics import Message, NodeId
 from tests.lab_api.direct_gateways import ECG, ecg_block, wait_until
 
@@ -134,6 +134,21 @@ def test_data_of_an_unknown_gateway_makes_the_host_ask_for_its_births(broker: Br
     events: list[Event] = []
     host.start(events.append)
     wait_until(lambda: host.connected)
+    wait_until(published(peer, Message("spBv1.0/lab/DDATA/gw-9/strap", b"")))
+    host.stop()
+
+
+def test_a_defect_in_taking_one_message_does_not_deafen_the_host(
+    broker: Broker, peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.subscribe("spBv1.0/lab/NCMD/gw-9")
+    host = MqttHost(broker, host_id="lab-4", clock=CLOCK)
+    with monkeypatch.context() as patch:
+        patch.setattr(HostApplication, "receive", lambda *_: 1 / 0)
+        host.start(lambda _: None)
+        wait_until(lambda: host.connected)
+        peer.publish(Message("spBv1.0/lab/DDATA/gw-8/strap", b""))
+        wait_until(lambda: "ZeroDivisionError" in caplog.text)
     wait_until(published(peer, Message("spBv1.0/lab/DDATA/gw-9/strap", b"")))
     host.stop()
 

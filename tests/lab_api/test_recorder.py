@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import threading
 import time
@@ -18,8 +20,9 @@ from lab_api.store.session_store import Session, SessionDevice, StreamNotFoundEr
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.errors import StoreError
 from protocols.lab_clock import LabClock
+from protocols.samples import Stream
 from protocols.sparkplug.topics import Message
-from tests.lab_api.direct_gateways import DirectGateway, DirectHost, ecg_block, settled, wait_until
+from tests.lab_api.direct_gateways import ECG, DirectGateway, DirectHost, ecg_block, settled, wait_until
 
 CLOCK = LabClock(time.time_ns, time.monotonic_ns)
 SECOND_NS = 1_000_000_000
@@ -344,6 +347,114 @@ def test_a_message_that_makes_no_sense_is_counted(
 
     assert recorder.status().rejected_payloads == 2
     assert stored(store, session) == list(range(50))
+
+
+def test_a_block_that_never_makes_sense_is_set_aside_and_the_others_go_on(
+    store: SqliteSessionStore,
+    recorder: Recorder,
+    gateway: DirectGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("lab_api.recorder.REJECTED_S", 0.3)
+    session = open_session(store)
+    for seq in (1, 3):
+        gateway.publish(seq, ecg_block(just_now_ns(9 - seq), first_index=50 * seq))
+    gateway.publish_nonsense(2)
+    gateway.publish_nonsense(2)
+    gateway.publish_nonsense(2)
+    wait_until(settled(recorder, 2))
+    assert (gateway.watermark(), recorder.status().set_aside_blocks) == (1, 0)  # too soon to give it up
+
+    time.sleep(0.3)
+    gateway.be_born(oldest_seq=2)
+    gateway.publish_nonsense(2)
+    gateway.publish(3, ecg_block(just_now_ns(6), first_index=150))
+    wait_until(lambda: gateway.watermark() == 3)
+    assert recorder.status().set_aside_blocks == 1
+    assert stored(store, session) == [*range(50, 100), *range(150, 200)]
+    (aside,) = (tmp_path / "sessions" / "aside").iterdir()
+    kept = json.loads(aside.read_text())
+    assert (kept["gateway"], kept["device"], kept["spool_seq"]) == ("gw-1", "strap", 2)
+    assert Stream.from_json(json.dumps(kept["streams"]["1024"])) == ECG
+    assert base64.b64decode(kept["payload_base64"]) == gateway.nonsense
+
+
+@pytest.mark.parametrize("true_block_waits", [False, True])
+def test_nonsense_does_not_take_the_place_of_a_block_that_may_still_come(
+    store: SqliteSessionStore,
+    recorder: Recorder,
+    gateway: DirectGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    true_block_waits: bool,
+) -> None:
+    monkeypatch.setattr("lab_api.recorder.REJECTED_S", 0.0)
+    session = open_session(store)
+    with monkeypatch.context() as patch:
+        if true_block_waits:
+            gateway.publish(2, ecg_block(just_now_ns(7), first_index=100))
+            wait_until(settled(recorder, 1))
+            patch.setattr(store, "write", lambda _: (_ for _ in ()).throw(StoreError("disk full")))
+            gateway.publish(1, ecg_block(just_now_ns(9), first_index=50))
+            wait_until(lambda: recorder.status().fault == "disk full")
+        for _ in range(5):
+            gateway.publish_nonsense(1)
+        wait_until(lambda: recorder.status().rejected_payloads == 5)
+    gateway.publish(1, ecg_block(just_now_ns(9), first_index=50))
+    wait_until(lambda: 50 in stored(store, session))
+
+    assert recorder.status().set_aside_blocks == 0
+
+
+def test_a_block_that_makes_sense_the_next_time_is_recorded(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway
+) -> None:
+    session = open_session(store)
+    for _ in range(5):
+        gateway.publish_nonsense(1)
+    gateway.publish(1, ecg_block(just_now_ns()))
+    wait_until(lambda: gateway.watermark() == 1)
+
+    assert stored(store, session) == list(range(50))
+    assert recorder.status().set_aside_blocks == 0
+
+
+def test_a_forged_birth_is_forgotten_at_the_next_true_one(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, host: DirectHost
+) -> None:
+    session = open_session(store)
+    gateway.be_born(oldest_seq=10**12)
+    wait_until(lambda: gateway.watermark() == 10**12 - 1)
+    gateway.be_born(oldest_seq=1)
+    gateway.publish(1, ecg_block(just_now_ns()))
+    wait_until(lambda: gateway.watermark() == 1)
+
+    assert stored(store, session) == list(range(50))
+
+
+def test_a_session_that_cannot_be_read_holds_back_what_no_other_claims(
+    store: SqliteSessionStore, host: DirectHost, tmp_path: Path
+) -> None:
+    session, other = open_session(store), open_session(store, gateway="gw-2")
+    store.close()
+    (path,) = (tmp_path / "sessions").glob(f"{session.id}*")
+    content = path.read_bytes()
+    path.write_bytes(b"damaged" * 1000)
+    with SqliteSessionStore(tmp_path / "sessions") as restarted, Recorder(restarted, host, CLOCK) as recorder:
+        gateway, claimed = DirectGateway(host), DirectGateway(host, "gw-2")
+        for each in (gateway, claimed):
+            each.be_born()
+            each.publish(1, ecg_block(just_now_ns(9)))
+        wait_until(lambda: claimed.watermark() == 1)
+        wait_until(lambda: session.id in recorder.status().fault)
+        time.sleep(1.5)
+        assert gateway.watermark() == 0
+
+        path.write_bytes(content)
+        wait_until(lambda: gateway.watermark() == 1)
+        assert stored(restarted, session) == list(range(50))
+        assert restarted.read(other.id, "gw-2", "strap", "ecg").n_samples == 50
+        wait_until(lambda: recorder.status().fault == "")
 
 
 def test_a_full_backlog_drops_blocks_and_never_births(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,18 @@ from hypothesis.extra import numpy as hnp
 from protocols.errors import DecodeError, DefinitionError
 from protocols.samples import DTYPES, Channel, SampleBlock, Stream
 from protocols.sparkplug.blocks import birth_metrics, encode_block
-from protocols.sparkplug.edge_node import DeviceBirth, EdgeNodeSession, HostState, Rebirth, Watermark
+from protocols.sparkplug.edge_node import (
+    DeviceBirth,
+    EdgeNodeSession,
+    HostDoubted,
+    HostState,
+    Rebirth,
+    Watermark,
+)
 from protocols.sparkplug.host import (
+    MAX_NODES,
     BlockReceived,
+    BlockRejected,
     DeviceBorn,
     DeviceDied,
     Event,
@@ -25,7 +35,8 @@ from protocols.sparkplug.host import (
     PayloadRejected,
     SendMessage,
 )
-from protocols.sparkplug.topics import Message, NodeId
+from protocols.sparkplug.payload import DataType, Metric, encode_payload
+from protocols.sparkplug.topics import Message, MessageType, NodeId
 
 NODE = NodeId("lab", "gateway-1")
 ECG = Stream("ecg", (Channel("ecg", "uV", 131328, scale=2.0, offset=-1.0),), "int32", 130.0)
@@ -232,8 +243,6 @@ def test_a_state_that_is_none_is_a_decode_error(payload: bytes) -> None:
 
 
 def test_an_edge_node_of_another_maker_is_left_alone() -> None:
-    from protocols.sparkplug.payload import DataType, Metric, encode_payload
-
     host = HostApplication("lab")
     bd_seq = Metric("bdSeq", datatype=DataType.INT64, value=0, timestamp_ms=0)
     birth = encode_payload([bd_seq], timestamp_ms=0, seq=0)
@@ -241,6 +250,104 @@ def test_an_edge_node_of_another_maker_is_left_alone() -> None:
     data = encode_payload([], timestamp_ms=0, seq=1)
     assert host.receive("spBv1.0/plant/NDATA/press", data, 0) == []
     assert host.receive("spBv1.0/plant/DDATA/press/motor", data, 0) == []
+
+
+def test_a_host_that_was_said_to_be_offline_by_a_later_statement_is_in_doubt() -> None:
+    pair = Pair()
+    pair.edge.receive("spBv1.0/STATE/lab", b'{"online": false, "timestamp": 9999999999999}')
+    pair.host.connecting(1000)
+    assert pair.edge.receive("spBv1.0/STATE/lab", pair.host.online().payload) == [HostDoubted()]
+    pair.edge.connecting(0)
+    assert pair.edge.receive("spBv1.0/STATE/lab", pair.host.online().payload) == [HostState(online=True)]
+
+
+def forged(*metrics: Metric, seq: int | None = 0) -> bytes:
+    return encode_payload(metrics, timestamp_ms=0, seq=seq)
+
+
+@pytest.mark.parametrize("incarnation", [-1, 0, True, 2**63])
+@pytest.mark.parametrize("oldest_seq", [-1, 0, 2**63])
+def test_a_birth_with_impossible_numbers_is_rejected(incarnation: int, oldest_seq: int) -> None:
+    payload = forged(
+        Metric("bdSeq", datatype=DataType.INT64, value=0),
+        Metric("Spool/incarnation", datatype=_integer_type(incarnation), value=incarnation),
+        Metric("Spool/oldest_seq", datatype=_integer_type(oldest_seq), value=oldest_seq),
+    )
+    events = HostApplication("lab").receive(NODE.topic(MessageType.NBIRTH), payload, 0)
+    assert [type(e) for e in events] == [PayloadRejected]
+
+
+def _integer_type(value: int) -> DataType:
+    if value is True:
+        return DataType.BOOLEAN
+    return DataType.INT64 if value < 0 else DataType.UINT64
+
+
+@pytest.mark.parametrize("payload", [forged(Metric("bdSeq", datatype=DataType.INT64, value=0)), b"\xff"])
+def test_a_false_birth_changes_nothing_about_a_known_gateway(payload: bytes) -> None:
+    pair = Pair()
+    pair.born()
+    assert [type(e) for e in pair.host.receive(NODE.topic(MessageType.NBIRTH), payload, 0)] == [PayloadRejected]
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [BlockReceived]
+
+
+def test_names_that_are_no_text_are_rejected() -> None:
+    pair = Pair()
+    pair.born()
+    payload = forged(Metric("ecg/block", datatype=DataType.INT64_ARRAY), seq=2).replace(b"ecg/", b"ecg\xff")
+    (event,) = pair.host.receive(NODE.topic(MessageType.DBIRTH, "strap"), payload, 0)
+    assert isinstance(event, PayloadRejected)
+    assert "UTF-8" in event.reason
+
+
+def test_a_death_whose_number_is_an_array_kills_nobody() -> None:
+    pair = Pair()
+    pair.born()
+    number = Metric("bdSeq", datatype=DataType.INT64_ARRAY, value=np.array([0, 0]))
+    assert pair.host.receive(NODE.topic(MessageType.NDEATH), forged(number, seq=None), 0) == []
+
+
+def test_a_stream_with_an_infinite_code_is_rejected() -> None:
+    pair = Pair()
+    pair.born()
+    metrics = birth_metrics(ECG, stream_number=1, timestamp_ms=0)
+    channel = replace(metrics[-1], properties={"engUnit": "uV", "mdc": float("inf")})
+    payload = forged(*metrics[:-1], channel, seq=2)
+    events = pair.host.receive(NODE.topic(MessageType.DBIRTH, "strap"), payload, 0)
+    assert [type(e) for e in events] == [PayloadRejected]
+
+
+def test_a_block_that_makes_no_sense_is_reported_with_its_place() -> None:
+    pair = Pair()
+    pair.born()
+    body = encode_block(ecg_block(first_index=7), spool_seq=42, stream_number=1)
+    wrong = body.replace((7).to_bytes(8, "little"), (-7).to_bytes(8, "little", signed=True))
+    message = pair.edge.data("strap", wrong, 0)
+    (event,) = pair.to_host(message)
+    assert isinstance(event, BlockRejected)
+    assert (event.node, event.incarnation, event.device, event.spool_seq) == (NODE, 99, "strap", 42)
+    assert (event.payload, event.streams) == (message.payload, {1 << 10: ECG})
+    assert "first_index=-7" in event.reason
+
+
+def test_a_rejected_message_does_not_swallow_the_request_for_what_was_lost_before_it() -> None:
+    pair = Pair()
+    pair.born()
+    pair.data(ecg_block(), 1)  # lost
+    pair.edge.device_birth("strap", DeviceBirth({1: ECG}), 0)
+    body = encode_block(ecg_block(first_index=7), spool_seq=2, stream_number=1)
+    wrong = body.replace((7).to_bytes(8, "little"), (-7).to_bytes(8, "little", signed=True))
+    events = pair.to_host(pair.edge.data("strap", wrong, 0))
+    assert [type(e) for e in events] == [SendMessage, BlockRejected]
+
+
+def test_nodes_that_were_never_born_are_not_remembered_for_ever() -> None:
+    pair = Pair()
+    pair.born()
+    for i in range(MAX_NODES + 10):
+        pair.host.receive(f"spBv1.0/lab/NDATA/forged-{i}", b"", 0)
+    assert len(pair.host._nodes) <= MAX_NODES
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [BlockReceived]
 
 
 @given(st.binary(max_size=100), st.sampled_from(["NBIRTH", "NDEATH", "DBIRTH", "DDATA", "DDEATH", "NCMD", "X"]))
