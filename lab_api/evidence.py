@@ -30,6 +30,8 @@ REFERENCE_ROLE: Final = "reference"
 TEST_ROLE: Final = "test"
 
 _SPO2: Final = "spo2"
+_LONGEST_LAG_S: Final = 20.0
+"""As much is left out at either end of a session; more would leave out its first and last steps."""
 _OXIMETER_AS_REFERENCE: Final = "the reference is a pulse oximeter, not the saturation of arterial blood"
 
 
@@ -131,7 +133,7 @@ def _oximetry(store: SessionStore, sessions: Sequence[Session], protocol: Clinic
             stable_s=pairing.stable_s,
             stable_range=pairing.stable_range,
         )
-        lag = estimate_lag(reference_ns, reference, test_ns, test)
+        lag = estimate_lag(reference_ns, reference, test_ns, test, max_lag_s=_LONGEST_LAG_S)
         n_pairs = pairs.times_ns.size
         subjects.append(np.full(n_pairs, session.subject))
         columns["session"].append(np.full(n_pairs, session.id))
