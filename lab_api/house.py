@@ -36,6 +36,7 @@ from protocols.lab_clock import LabClock
 GROUP: Final = "lab"
 GATEWAY: Final = "gateway-1"
 
+_BROKER_TIMEOUT_S: Final = 15.0
 _CONNECT_TIMEOUT_S: Final = 60.0
 _QUIET_S: Final = 0.5
 _HTTP_TIMEOUT_S: Final = 120.0
@@ -110,13 +111,22 @@ class House:
     _start: asyncio.Event
 
     async def connected(self) -> None:
-        """Wait until the gateway has connected every device.
+        """Wait until gateway and recorder have met at the broker, and the gateway has connected every device.
 
         Raises
         ------
         TransportError
             If one cannot be connected in time; says which and why.
         """
+        try:
+            async with asyncio.timeout(_BROKER_TIMEOUT_S):
+                while not self.gateway.health().host_online:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            why = self.gateway.health().last_error or "gateway and recorder have not met there"
+            raise TransportError(
+                f"broker {self.broker} not reached in {_BROKER_TIMEOUT_S:g} s: {why}"
+            ) from None
         try:
             await asyncio.wait_for(self.gateway.online(), _CONNECT_TIMEOUT_S)
         except TimeoutError:

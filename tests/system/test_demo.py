@@ -39,6 +39,14 @@ def test_the_demo_ends_with_two_verdicts_and_every_figure_leads_back_to_its_sess
     assert 0.5 < criteria["arms"]["value"] < 2.5
 
 
+def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:
+    command = [*LAB, "demo", "--once", "--broker", "mqtt://127.0.0.1:1", "--data", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert "lab: broker mqtt://127.0.0.1:1 not reached" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_ends_at_once_and_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals
