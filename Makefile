@@ -4,13 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check bench format lock clean
+.PHONY: demo test test-bluez soak check bench format lock clean
 
 demo: $(READY)  ## the main job end to end; ONCE=1 exits after the verdicts
 	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(SPEED),--speed $(SPEED))
 
 test: $(READY)  ## all tests
 	$(BIN)/pytest -q $(ARGS)
+
+test-bluez: $(READY)  ## bleak's own BlueZ backend against a pretended Bluetooth daemon; Linux, needs dbus-daemon
+	$(BIN)/pytest -q tests/bluez $(ARGS)
+
+soak: $(READY)  ## processes killed, wires cut, disks filled, clocks set; KILLS=200 of them; half an hour
+	$(BIN)/python -m tests.system.faults.campaign --kills $(or $(KILLS),200) $(ARGS)
 
 check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -19,7 +25,7 @@ check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## one line per figure, each a ratio within one run; 90 seconds
-	@status=0; for name in codecs qrs spool store chain ble; do \
+	@status=0; for name in codecs qrs spool store chain drain ble sync reconnect; do \
 	  $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 
 format: $(READY)
@@ -31,7 +37,7 @@ lock:  ## resolve the dependencies anew; needs uv
 	  --no-header --no-annotate --all-extras --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-interop
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

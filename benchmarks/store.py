@@ -1,8 +1,9 @@
 """The embedded session store against bare SQLite and a bare array, the same bytes in the same run.
 
 Writing: durable blocks per second, 64 blocks to a commit, over inserts of the same sample bytes into one table;
-the store adds identity, two indexes, times and compression. Reading: an hour of 8 channels at 250 Hz, over one
-blob of the same bytes as an array, and ten seconds out of the hour, over the hour.
+the store adds identity, two indexes, times and compression. Then the same blocks with the raw frames that
+they came in, and a gap after every hundredth, over the blocks alone. Reading: an hour of 8 channels at 250 Hz,
+over one blob of the same bytes as an array, and ten seconds out of the hour, over the hour.
 
     python benchmarks/store.py
 """
@@ -22,9 +23,13 @@ from report import Report
 
 from lab_api.store.session_store import Session, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
+from protocols.frames import FrameBlock
+from protocols.gaps import Gap, GapReason
+from protocols.records import Record
 from protocols.samples import Channel, SampleBlock, Stream
 
 WRITE_LIMIT = 0.1
+FRAMES_LIMIT = 0.25
 READ_LIMIT = 40.0
 PART_LIMIT = 0.1
 REPEATS = 3
@@ -48,6 +53,17 @@ def main() -> int:
                 ratio=ratio,
                 of=f"{bare_per_s:.0f} of bare SQLite",
                 at_least=WRITE_LIMIT,
+            )
+            alone_per_s, with_frames_per_s, ratio = frame_figures(
+                Path(folder) / f"frames-{n_samples}", blocks_of(hour[:1], n_samples=n_samples)
+            )
+            report.figure(
+                f"store: write, {n_samples}, with raw frames and gaps",
+                with_frames_per_s,
+                "blocks/s",
+                ratio=ratio,
+                of=f"{alone_per_s:.0f} without them",
+                at_least=FRAMES_LIMIT,
             )
         hour_ms, blob_ms, ten_s_ms = read_ms(Path(folder) / "hour", hour)
     report.figure(
@@ -110,6 +126,49 @@ def write_figures(folder: Path, blocks: Sequence[SampleBlock]) -> tuple[float, f
             store_s.append(time.perf_counter() - started)
     ratio = statistics.median(bare / own for bare, own in zip(bare_s, store_s, strict=True))
     return len(blocks) / statistics.median(store_s), len(blocks) / statistics.median(bare_s), ratio
+
+
+def frame_figures(folder: Path, blocks: Sequence[SampleBlock]) -> tuple[float, float, float]:
+    """Return blocks per second alone and with frames and gaps, and the median ratio of the rounds."""
+    folder.mkdir()
+    records: list[list[Record]] = [[block, frames_of(block)] for block in blocks]
+    for i in range(0, len(blocks), 100):
+        records[i].append(gap_after(blocks[i]))
+    alone_s, together_s = [], []
+    with SqliteSessionStore(folder) as store:
+        for _ in range(REPEATS):
+            for elapsed_s, groups in ((alone_s, [[block] for block in blocks]), (together_s, records)):
+                session = open_session(store)
+                started = time.perf_counter()
+                for i in range(0, len(groups), BLOCKS_PER_COMMIT):
+                    together = [("gateway-1", r) for g in groups[i : i + BLOCKS_PER_COMMIT] for r in g]
+                    store.write({session.id: together})
+                elapsed_s.append(time.perf_counter() - started)
+    ratio = statistics.median(alone / both for alone, both in zip(alone_s, together_s, strict=True))
+    return len(blocks) / statistics.median(alone_s), len(blocks) / statistics.median(together_s), ratio
+
+
+def frames_of(block: SampleBlock) -> FrameBlock:
+    """Return the notifications that a block came in: 16 samples and a header of 9 bytes in each."""
+    values = block.values.T.tobytes()
+    data = tuple(b"headers__" + values[i : i + 32] for i in range(0, len(values), 32))
+    arrivals_ns = block.start_ns + np.arange(len(data), dtype=np.int64) * 64_000_000
+    return FrameBlock(
+        device=block.device,
+        connection_id=1,
+        first_frame=block.first_index // block.n_samples * len(data),
+        sources=("fb005c82-02e7-f387-1cad-8acd2d8df0c8",) * len(data),
+        data=data,
+        arrival_ns=arrivals_ns,
+        arrival_monotonic_ns=arrivals_ns - OPENED_NS,
+    )
+
+
+def gap_after(block: SampleBlock) -> Gap:
+    end_index = block.first_index + block.n_samples
+    start_ns = OPENED_NS + end_index * 4_000_000
+    reason = GapReason.LOST_ON_LINK
+    return Gap(block.device, block.stream, 1, end_index - 1, start_ns, start_ns + 10**9, 250, reason)
 
 
 def write_bare(path: Path, bodies: Sequence[bytes]) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protocols.errors import DefinitionError
-from protocols.lab_clock import LabClock
+from protocols.lab_clock import LabClock, parse_origin_ns
 
 if TYPE_CHECKING:
     from firmware_sim.scenario import Scenario
@@ -88,7 +88,8 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     scenario = _scenario(options)
-    origin_ns = _origin_ns(options.origin)
+    now_ns = time.time_ns() // 1000 * 1000
+    origin_ns = now_ns if options.origin is None else parse_origin_ns("--origin", options.origin)
     clock = LabClock(time.time_ns, time.monotonic_ns, speed=scenario.speed, origin_ns=origin_ns)
     asyncio.run(_serve(scenario, clock, as_json=options.json))
     return 0
@@ -120,20 +121,6 @@ def _scenario(options: argparse.Namespace) -> Scenario:
     changes = {"speed": options.speed, "hci_port": options.hci_port}
     given = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(scenario, **given)
-
-
-def _origin_ns(text: str | None) -> int:
-    if text is None:
-        return time.time_ns() // 1000 * 1000
-    try:
-        origin = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise DefinitionError(
-            f"--origin {text}, expected a date and time such as 2026-01-31T12:00:00Z"
-        ) from error
-    if origin.tzinfo is None:
-        raise DefinitionError(f"--origin {text}, expected a time zone such as Z")
-    return (origin - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
 
 
 async def _serve(scenario: Scenario, clock: LabClock, *, as_json: bool) -> None:

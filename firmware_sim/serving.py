@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from firmware_sim.device import SimulatedDevice
 from firmware_sim.pacing import power_on
 from firmware_sim.scenario import Scenario
 from protocols.errors import TransportError
 from protocols.lab_clock import LabClock
+
+if TYPE_CHECKING:
+    from firmware_sim.links.virtual_ble import VirtualRadio
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +39,19 @@ class Served:
         `pty`, `rfc2217` or `ble`.
     address
         Path, URL or Bluetooth address.
-    adapter
-        The gateway's adapter spec, for BLE.
+    radio
+        The air it is in, for BLE: tells of failures, and makes links fail.
     """
 
     device: SimulatedDevice
     link: str
     address: str
-    adapter: str = ""
+    radio: VirtualRadio | None = None
+
+    @property
+    def adapter(self) -> str:
+        """The gateway's adapter spec, for BLE; otherwise empty."""
+        return self.radio.adapter if self.radio else ""
 
 
 @asynccontextmanager
@@ -93,22 +102,27 @@ async def serve_devices(
         If a port cannot be listened on.
     """
     async with AsyncExitStack() as stack:
-        addresses: dict[str, tuple[str, str]] = {}
+        addresses: dict[str, str] = {}
+        radio: VirtualRadio | None = None
         for each in placed:
             if each.link == "pty":
                 from firmware_sim.links.pty import serve_pty
 
-                path = await stack.enter_async_context(serve_pty(each.device, clock, start=start))
-                addresses[each.device.name] = (path, "")
+                port = serve_pty(each.device, clock, start=start)
+                addresses[each.device.name] = await stack.enter_async_context(port)
             elif each.link == "rfc2217":
                 from firmware_sim.links.rfc2217 import serve_rfc2217
 
                 server = serve_rfc2217(each.device, clock, port=each.port, start=start)
-                addresses[each.device.name] = (await stack.enter_async_context(server), "")
+                addresses[each.device.name] = await stack.enter_async_context(server)
         in_the_air = [each.device for each in placed if each.link == "ble"]
         if in_the_air:
-            addresses |= await _serve_ble(stack, in_the_air, clock, hci_port, start)
-        yield tuple(Served(each.device, each.link, *addresses[each.device.name]) for each in placed)
+            radio = await _serve_ble(stack, in_the_air, clock, hci_port, start)
+            addresses |= radio.addresses
+        yield tuple(
+            Served(each.device, each.link, addresses[each.device.name], radio if each.link == "ble" else None)
+            for each in placed
+        )
 
 
 async def _serve_ble(
@@ -117,12 +131,11 @@ async def _serve_ble(
     clock: LabClock,
     port: int,
     start: asyncio.Event | None,
-) -> dict[str, tuple[str, str]]:
-    """Put devices into the air; return address and adapter by name."""
+) -> VirtualRadio:
+    """Put devices into the air."""
     from firmware_sim.links.virtual_ble import serve_ble
 
     try:
-        radio = await stack.enter_async_context(serve_ble(devices, clock, port=port, start=start))
+        return await stack.enter_async_context(serve_ble(devices, clock, port=port, start=start))
     except OSError as error:
         raise TransportError(f"HCI port {port} cannot be listened on: {error}") from error
-    return {name: (address, radio.adapter) for name, address in radio.addresses.items()}

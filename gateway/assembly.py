@@ -11,10 +11,12 @@ included, so that index and time stay together::
     no rate                 counted here, with its time     nothing
 
 A boot number that changes, a counter or clock that runs backwards or further ahead than the moment of arrival
-allows: all mean that the device has started anew, under a new boot id. A wall clock that was set means the same
-for all streams of the device.
+allows: all mean that the device has started anew, under a new boot id. A new connection means the same, unless
+counter or clock plausibly go on. A wall clock that was set gives all streams of the device a new boot id too,
+but the index goes on.
 
-Not seen here: a loss of more than half the counter's range, which looks like a new start.
+Not seen here: a loss of more than half the counter's range, which looks like a new start; and, between two
+connections, a new start within a second of the last one, which without a boot number looks like none.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ from numpy.typing import NDArray
 from gateway.clock import BootIds, ClockModel, WallClock
 from gateway.transport import Frame
 from protocols.devices.kind import BleLink, Decoded, DeviceKind, Samples
-from protocols.samples import SampleBlock, Stream, sample_offsets_ns
+from protocols.samples import SampleBlock, Stream
 
 MAX_BLOCK_BYTES: Final = 1 << 16
 BLE_DELAY_NS: Final = 50_000_000
 """The longest ordinary connection interval: a device in step with it may always be that late."""
-SERIAL_DELAY_NS: Final = 10_000_000
-"""A short frame at 9600 baud, and a UART's receive timeout."""
+SERIAL_DELAY_NS: Final = 20_000_000
+"""The latency timer of a USB serial port, and a short frame at 9600 baud."""
 
 _SILENT_FRAMES: Final = 2.5
 _DECIDING_FRAMES: Final = 3
@@ -48,6 +50,8 @@ _LATE_AFTER_SILENCE_NS: Final = 250_000_000
 _SILENCE_NS: Final = 1_000_000_000
 _PATIENCE_NS: Final = 3_000_000_000
 _AHEAD_NS: Final = 1_000_000_000
+_KEPT_NS: Final = 1_000_000_000
+"""So old may be what a device sends first over a new connection."""
 _HOLD_NS: Final = 100_000_000
 """So far times are held back to keep them increasing; a larger correction is made at once."""
 
@@ -68,7 +72,7 @@ class _Piece:
 
 
 class StreamAssembler:
-    """Makes blocks of one stream's samples over one connection.
+    """Makes blocks of one stream's samples, over all connections to its device.
 
     Every sample that is fed is in exactly one block, in the order fed; only an exact repeat of the frame before
     (a notification delivered twice) is left out and counted in `duplicates`.
@@ -85,6 +89,8 @@ class StreamAssembler:
         Where the device's counter starts again at 0; None where it has none.
     link_delay_ns
         The longest delay that the link's fastest frames may have.
+    scheduled
+        Whether frames wait for events at a fixed interval, as on a BLE connection.
     speed
         Lab seconds per real second.
     """
@@ -98,21 +104,23 @@ class StreamAssembler:
         *,
         counter_modulus: int | None = None,
         link_delay_ns: int,
+        scheduled: bool = False,
         speed: float = 1.0,
     ) -> None:
         self.device = device
         self.stream = stream
-        self.lost = 0
         self.duplicates = 0
         self._boot_ids = boot_ids
         self._wall_clock = wall_clock
         self._modulus = counter_modulus
         self._link_delay_ns = link_delay_ns + round(_LATE_NS * speed)
+        self._scheduled = scheduled
         self._speed = speed
         self._pending: list[_Piece] = []
         self._pending_bytes = 0
         self._tolerated_ns: int | None = None
         self._frame_samples = 0
+        self._renumbered: tuple[int, int] | None = None
         self.restart()
 
     def due(self, arrived_before_ns: int) -> bool:
@@ -129,12 +137,32 @@ class StreamAssembler:
     def restart(self) -> list[SampleBlock]:
         """Begin a new count with the next samples; return what was still waiting."""
         blocks = self.flush()
-        self._model = ClockModel(link_delay_ns=self._link_delay_ns, speed=self._speed)
+        self._model = self._new_model()
         self._boot_id: int | None = None
         self._next_index = 0
         self._last: _Piece | None = None
         self._last_time_ns: int | None = None
+        self._reconnected = False
         return blocks
+
+    def renumber(self, now_ns: int) -> list[SampleBlock]:
+        """Go on counting under a new boot id, because UTC was set; return what was still waiting."""
+        blocks = self.flush()
+        if self._boot_id is not None:
+            before, self._boot_id = self._boot_id, self._boot_ids.next(now_ns)
+            self._renumbered = before, self._boot_id
+        self._last_time_ns = None
+        return blocks
+
+    def follows(self, boot_id: int, earlier_boot_id: int) -> bool:
+        """Return whether the index under one boot id goes on from that under the other."""
+        return boot_id == earlier_boot_id or self._renumbered == (earlier_boot_id, boot_id)
+
+    def reconnected(self) -> None:
+        """Take note of a new connection; what was waiting must have been flushed."""
+        self._reconnected = self._last is not None
+        if not self._model.empty:
+            self._model.reconnected()
 
     def doubt(self) -> list[SampleBlock]:
         """Take note that bytes before the next samples made no sense; return what was waiting, if apart."""
@@ -146,7 +174,7 @@ class StreamAssembler:
         """Take samples; return the blocks that they completed."""
         if samples.values.shape[1] == 0:
             return []
-        if self._repeats(samples):
+        if not self._reconnected and self._repeats(samples):
             self.duplicates += 1
             return []
         blocks = self._make_room(samples, frame)
@@ -192,6 +220,9 @@ class StreamAssembler:
         """Move the next index to where these samples belong; return what that cuts off."""
         if self._last is not None and samples.boot != self._last.said.boot:
             return self.restart()
+        reconnected, self._reconnected = self._reconnected, False
+        if reconnected and self._last is not None and not self._goes_on(self._last, samples, frame):
+            return self.restart()
         if self._last is None or self.stream.rate_hz is None:
             return []
         if self._counted_here(samples):
@@ -206,8 +237,31 @@ class StreamAssembler:
         if missing < 0 or self._ahead(missing, samples, frame):
             return blocks + self.restart()
         self._next_index += missing
-        self.lost += missing
         return blocks
+
+    def _goes_on(self, last: _Piece, samples: Samples, frame: Frame) -> bool:
+        """Return whether the first samples of a new connection belong to the count before it.
+
+        A clock model that they do not fit, though the device says that it is the same boot, is begun anew.
+        """
+        if self.stream.rate_hz is None or self._counted_here(samples):
+            return False
+        missing = self._missing(last, samples)
+        pause_ns = frame.arrival_monotonic_ns - last.frame.arrival_monotonic_ns
+        if missing < 0 or (self._modulus is not None and pause_ns >= self._span_ns(self._modulus // 2)):
+            return False
+        first_ns = samples.device_ns
+        if first_ns is None:
+            first_ns = self._span_ns(self._next_index + missing)
+        newest_ns = first_ns + self._span_ns(samples.values.shape[1] - 1)
+        kept_ns = round(_KEPT_NS * self._speed)
+        fits = self._model.continues(newest_ns, frame.arrival_monotonic_ns, delayed_ns=kept_ns)
+        if not fits and samples.boot is not None:
+            self._model = self._new_model()
+        return fits or samples.boot is not None
+
+    def _new_model(self) -> ClockModel:
+        return ClockModel(link_delay_ns=self._link_delay_ns, speed=self._speed, scheduled=self._scheduled)
 
     def _begin_doubt(self, tolerated_ns: int) -> list[SampleBlock]:
         """Keep the next samples apart until it is known whether they stay later than the machine explains."""
@@ -245,7 +299,6 @@ class StreamAssembler:
         catching_up = arrivals[-1] < arrivals[0] - frame_ns / 2
         if len(arrivals) < _DECIDING_FRAMES or catching_up or least_ns <= tolerated_ns or missing <= 0:
             return pieces
-        self.lost += missing
         self._next_index += missing
         moved = [
             _Piece(p.index + missing, self._span_ns(p.index + missing), p.values, p.said, p.frame)
@@ -272,8 +325,7 @@ class StreamAssembler:
         start_ns = self._held_back(modelled_ns)
         uncertainty_ns = start.uncertainty_ns + start_ns - modelled_ns
         block = self._block(pieces, start_ns, uncertainty_ns, None)
-        offsets_ns = sample_offsets_ns(block.n_samples, rate_hz=self.stream.rate_hz or 1)
-        self._last_time_ns = start_ns + int(offsets_ns[-1])
+        self._last_time_ns = start_ns + self._span_ns(block.n_samples - 1)
         return block
 
     def _held_back(self, start_ns: int) -> int:
@@ -333,7 +385,7 @@ class StreamAssembler:
 
 
 class DeviceAssembler:
-    """Decodes one connection's frames and makes blocks of all streams of the device.
+    """Decodes a device's frames and makes blocks of all its streams, over all connections to it.
 
     Parameters
     ----------
@@ -348,7 +400,8 @@ class DeviceAssembler:
     """
 
     def __init__(self, device: str, kind: DeviceKind, boot_ids: BootIds, *, speed: float = 1.0) -> None:
-        link_delay_ns = BLE_DELAY_NS if isinstance(kind.link, BleLink) else SERIAL_DELAY_NS
+        scheduled = isinstance(kind.link, BleLink)
+        self._kind = kind
         self._decoder = kind.new_decoder()
         self._wall_clock = WallClock(speed=speed)
         self._streams = {
@@ -358,28 +411,34 @@ class DeviceAssembler:
                 boot_ids,
                 self._wall_clock,
                 counter_modulus=kind.counter_modulus.get(stream.name),
-                link_delay_ns=link_delay_ns,
+                link_delay_ns=BLE_DELAY_NS if scheduled else SERIAL_DELAY_NS,
+                scheduled=scheduled,
                 speed=speed,
             )
             for stream in kind.streams
         }
 
-    @property
-    def lost(self) -> int:
-        """Samples that the device took and this connection did not bring."""
-        return sum(stream.lost for stream in self._streams.values())
+    def duplicates(self, stream: str) -> int:
+        """Return how many repeated frames of a stream were left out."""
+        return self._streams[stream].duplicates
 
-    @property
-    def duplicates(self) -> int:
-        """Repeated frames that were left out."""
-        return sum(stream.duplicates for stream in self._streams.values())
+    def follows(self, block: SampleBlock, earlier_boot_id: int) -> bool:
+        """Return whether a block's index goes on from that under the other boot id."""
+        return self._streams[block.stream.name].follows(block.boot_id, earlier_boot_id)
+
+    def reconnected(self) -> None:
+        """Take note of a new connection; what was waiting must have been flushed."""
+        self._decoder = self._kind.new_decoder()
+        for stream in self._streams.values():
+            stream.reconnected()
 
     def feed(self, frame: Frame) -> tuple[Decoded, list[SampleBlock]]:
         """Return what a frame said, and the blocks that it completed."""
         decoded = self._decoder.feed(frame.source, frame.data)
-        blocks = []
+        blocks: list[SampleBlock] = []
         if self._wall_clock.observe(frame.arrival_ns, frame.arrival_monotonic_ns):
-            blocks = [block for stream in self._streams.values() for block in stream.restart()]
+            for stream in self._streams.values():
+                blocks += stream.renumber(frame.arrival_ns)
             self._wall_clock.accept()
         for _ in decoded.errors[:1]:
             for stream in self._streams.values():

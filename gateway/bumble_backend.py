@@ -79,6 +79,8 @@ class BumbleAdapter:
         self.addresses: dict[str, hci.Address] = {}
         self._transport = transport
         self.lost: asyncio.Future[None] = transport.source.terminated
+        self.scanner_options: dict[str, Any] = {"backend": self.scanner_class}
+        self.client_options: dict[str, Any] = {"backend": self.client_class}
 
     @classmethod
     async def open(cls, spec: str) -> Self:
@@ -107,12 +109,29 @@ class BumbleAdapter:
             raise
         return adapter
 
+    async def power_cycle(self) -> bool:
+        """Let go of the controller, which is reset when it is opened again; always possible."""
+        await self.close()
+        return True
+
+    async def release(self, address_or_name: str) -> None:
+        """Do nothing: a controller of our own has no links but ours."""
+
+    async def forget(self, device: BLEDevice) -> bool:
+        """Return False: services are discovered anew at every connection."""
+        del device
+        return False
+
     async def close(self) -> None:
         """Close the transport; connections that are still there are lost."""
+        for client in tuple(self.clients):
+            client.lose()
         await self._transport.close()
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(1.0):
                 await asyncio.shield(self.lost)
+        if not self.lost.done():  # not every transport of Bumble tells of its end
+            self.lost.set_result(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -372,6 +391,12 @@ class BleakClientBumble(BaseBleakClient):
         if self._connection is None:
             raise BleakError("not connected")
         return self._connection
+
+    def lose(self) -> None:
+        """Take the link for lost, whatever the controller says."""
+        if self._connection is not None:
+            self._connection.remove_listener(Connection.EVENT_DISCONNECTION, self._on_disconnection)
+            self._on_disconnection(0)
 
     def _on_disconnection(self, reason: int) -> None:
         _logger.debug("%s: link lost, HCI reason 0x%02x", self.address, reason)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from protocols.errors import DefinitionError
+from protocols.errors import DefinitionError, StoreError
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -41,11 +41,11 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         config = load_config(options.config, os.environ)
-    except DefinitionError as error:
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+        health = asyncio.run(_run_until_signal(config))
+    except (DefinitionError, StoreError) as error:
         print(f"lab: {error}", file=sys.stderr)
-        return 2
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    health = asyncio.run(_run_until_signal(config))
+        return 2 if isinstance(error, DefinitionError) else 1
     print(json.dumps(_summary(health)) if options.json else _status(health))
     return 0
 
@@ -98,15 +98,27 @@ def _status(health: GatewayHealth) -> str:
     parts = [f"{broker}, {recorder}, backlog {backlog}, oldest {health.oldest_unsent_s:.1f} s"]
     if health.spool_fault or health.refused_blocks:
         parts.append(f"SPOOL {health.spool_fault or 'full'}, {health.refused_blocks} blocks refused")
+    if health.spool_damage:
+        parts.append(f"SPOOL {health.spool_damage}")
     for device in health.devices:
+        alarm = f", ALARM: {device.alarm}" if device.alarm else ""
         trouble = f", {device.decode_errors} bad frames" if device.decode_errors else ""
         lost = f", {device.lost_samples} lost" if device.lost_samples else ""
-        parts.append(f"{device.name} {device.state} {device.samples} samples{lost}{trouble}")
+        parts.append(f"{device.name} {device.state} {device.samples} samples{lost}{trouble}{alarm}")
     return "; ".join(parts)
 
 
 def _summary(health: GatewayHealth) -> dict[str, Any]:
     """Return the snapshot as plain values."""
-    summary = {name: getattr(health, name) for name in health.__slots__}
-    summary["devices"] = [{name: getattr(d, name) for name in d.__slots__} for d in health.devices]
+    summary = _plain(health)
+    summary["devices"] = [
+        {**_plain(device), "streams": [_plain(stream) | {"name": stream.name} for stream in device.streams]}
+        for device in health.devices
+    ]
     return summary
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """Return the fields of a record that JSON can hold."""
+    values = {name: getattr(record, name) for name in record.__slots__}
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float | dict)}

@@ -1,7 +1,7 @@
 """A gateway's configuration: one TOML file, read once into frozen settings.
 
 Every mistake is answered by a `DefinitionError` that names file, table, key, value and what was expected.
-Credentials of the broker come from the environment, never from the file.
+Credentials of the broker come from an enrolment or from the environment, never from this file.
 """
 
 from __future__ import annotations
@@ -10,60 +10,21 @@ import datetime
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
+from gateway.broker import PASSWORD_VARIABLE, USERNAME_VARIABLE, Broker, Enrolment, load_enrolment
 from protocols.devices.kind import BleLink, DeviceKind
 from protocols.devices.registry import device_kind
 from protocols.errors import DefinitionError
+from protocols.lab_clock import parse_origin_ns
 from protocols.samples import check_device_name
 from protocols.sparkplug.topics import NodeId, check_id
 
-USERNAME_VARIABLE: Final = "LAB_MQTT_USERNAME"
-PASSWORD_VARIABLE: Final = "LAB_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
+__all__ = ["PASSWORD_VARIABLE", "USERNAME_VARIABLE", "Broker", "DeviceConfig", "GatewayConfig", "load_config"]
 
-_DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where the MQTT broker listens, and as whom to log in."""
-
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
-
-    @classmethod
-    def from_url(cls, url: str, *, username: str | None = None, password: str | None = None) -> Broker:
-        """Return the broker at `mqtt://host[:port]` or `mqtts://host[:port]`.
-
-        Raises
-        ------
-        DefinitionError
-            If the address is anything else, or carries credentials.
-        """
-        expected = "expected mqtt://host[:port] or mqtts://host[:port]"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise DefinitionError(f"{url!r}, {expected} ({error})") from error
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise DefinitionError(f"{url!r}, {expected}")
-        if parts.username or parts.password:
-            raise DefinitionError(
-                f"an address with credentials, {expected}; set {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}"
-            )
-        port = port or _DEFAULT_PORTS[parts.scheme]
-        return cls(parts.hostname, port, parts.scheme == "mqtts", username or None, password or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +43,8 @@ class DeviceConfig:
         BLE address or advertised name.
     adapter
         Which BLE radio; empty for the platform's own.
+    silence_s
+        Lab seconds without a frame after which a connected device counts as silent; None for its kind's own.
     """
 
     name: str
@@ -89,6 +52,7 @@ class DeviceConfig:
     port: str | None = None
     address: str | None = None
     adapter: str = ""
+    silence_s: float | None = None
 
     def __post_init__(self) -> None:
         check_device_name(self.name)
@@ -97,6 +61,8 @@ class DeviceConfig:
             raise DefinitionError(f"no {wanted}, expected one because {self.kind.name} is reached by it")
         if getattr(self, other) is not None:
             raise DefinitionError(f"{other}={getattr(self, other)!r}, expected none for a {self.kind.name}")
+        if self.silence_s is not None:
+            _check_between("silence_s", self.silence_s, 0.1, 86_400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +75,8 @@ class GatewayConfig:
         Its Sparkplug group and edge node id.
     broker
         Where it publishes.
+    other_brokers
+        Where it goes in turn while that one is not reached, or its host application is not there.
     data
         Folder of its spool.
     devices
@@ -121,6 +89,10 @@ class GatewayConfig:
         Longest real time for which a clean stop waits until the recorder has everything.
     max_spool_bytes
         Beyond this much backlog further blocks are refused and counted.
+    max_spool_age_s
+        Real age beyond which the oldest of the backlog is given up and declared a gap; None to keep it.
+    health_host, health_port
+        Where its state is served; None to serve it nowhere, 0 for any free port.
     speed, origin_ns
         Of lab time, see `LabClock`.
     """
@@ -136,6 +108,10 @@ class GatewayConfig:
     max_spool_bytes: int = 4 << 30
     speed: float = 1.0
     origin_ns: int = 0
+    other_brokers: tuple[Broker, ...] = ()
+    max_spool_age_s: float | None = None
+    health_host: str = "127.0.0.1"
+    health_port: int | None = None
 
     def __post_init__(self) -> None:
         NodeId(self.group, self.name)
@@ -144,6 +120,10 @@ class GatewayConfig:
         _check_between("drain_s", self.drain_s, 0, 3600)
         _check_between("max_spool_bytes", self.max_spool_bytes, 1 << 20, 1 << 50)
         _check_between("speed", self.speed, 1e-3, 1e4)
+        if self.max_spool_age_s is not None:
+            _check_between("max_spool_age_s", self.max_spool_age_s, 1, 1e9)
+        if self.health_port is not None:
+            _check_between("health_port", self.health_port, 0, 65_535)
         names = [device.name for device in self.devices]
         for name in names:
             if names.count(name) > 1:
@@ -153,6 +133,11 @@ class GatewayConfig:
     def node(self) -> NodeId:
         """Its identity on the wire."""
         return NodeId(self.group, self.name)
+
+    @property
+    def brokers(self) -> tuple[Broker, ...]:
+        """All servers, the preferred one first."""
+        return (self.broker, *self.other_brokers)
 
 
 def load_config(path: Path, environment: Mapping[str, str]) -> GatewayConfig:
@@ -183,34 +168,76 @@ def _parse(document: Mapping[str, Any], folder: Path, environment: Mapping[str, 
     root.end()
     speed, origin_ns = _parse_clock(clock)
     devices = tuple(_parse_device(i, table) for i, table in enumerate(device_tables, start=1))
+    enrolment, enrolled = _parse_enrolment(gateway, folder)
+    broker, *others = _parse_brokers(gateway, folder, environment, enrolment)
     return gateway.build(
         GatewayConfig,
-        group=gateway.take("group", str),
-        name=gateway.take("name", str),
-        broker=gateway.take_broker("broker", environment),
+        group=gateway.take_agreeing("group", enrolled),
+        name=gateway.take_agreeing("name", enrolled),
+        broker=broker,
+        other_brokers=tuple(others),
         data=folder / gateway.take("data", str),
         devices=devices,
-        host=gateway.take("host", str, "lab"),
+        host=gateway.take("host", str, enrolled.get("host", "lab")),
         block_s=gateway.take("block_s", float, 0.5),
         drain_s=gateway.take("drain_s", float, 5.0),
         max_spool_bytes=gateway.take("max_spool_bytes", int, 4 << 30),
+        max_spool_age_s=gateway.take("max_spool_age_s", float, None),
+        health_host=gateway.take("health_host", str, "127.0.0.1"),
+        health_port=gateway.take("health_port", int, None),
         speed=speed,
         origin_ns=origin_ns,
     )
+
+
+def _parse_enrolment(gateway: _Table, folder: Path) -> tuple[Enrolment | None, dict[str, str]]:
+    """Return the enrolment that is named, and what it says of this gateway."""
+    file = gateway.take("enrolment", str, None)
+    if file is None:
+        return None, {}
+    try:
+        enrolment = load_enrolment(folder / file)
+        node = enrolment.node
+    except DefinitionError as error:
+        raise DefinitionError(f"{gateway.where}: enrolment: {error}") from error
+    return enrolment, {"group": node.group, "name": node.name, "host": enrolment.host}
+
+
+def _parse_brokers(
+    gateway: _Table, folder: Path, environment: Mapping[str, str], enrolment: Enrolment | None
+) -> tuple[Broker, ...]:
+    """Return the servers that `broker`, `brokers` or the enrolment name, with the login to use there."""
+    one, several = gateway.take("broker", str, None), gateway.take("brokers", list, [])
+    files = {key: gateway.take(key, str, None) for key in ("ca", "certificate", "key")}
+    paths = {key: folder / file for key, file in files.items() if file is not None}
+    urls = [*([] if one is None else [one]), *several]
+    if not all(isinstance(url, str) for url in urls):
+        raise DefinitionError(f"{gateway.where}: brokers={several!r}, expected texts")
+    if enrolment is not None and paths:
+        raise DefinitionError(f"{gateway.where}: {next(iter(paths))} beside enrolment, expected either")
+    if enrolment is None and not urls:
+        raise DefinitionError(f"{gateway.where}: no broker, expected an address or an enrolment")
+    login = {"username": environment.get(USERNAME_VARIABLE), "password": environment.get(PASSWORD_VARIABLE)}
+    try:
+        if enrolment is None:
+            brokers = tuple(replace(Broker.from_url(url, **login), **paths) for url in urls)
+        else:
+            brokers = tuple(enrolment.brokers[0].moved_to(url) for url in urls) or enrolment.brokers
+        for broker in brokers:
+            broker.tls_context()
+    except DefinitionError as error:
+        raise DefinitionError(f"{gateway.where}: broker: {error}") from error
+    return brokers
 
 
 def _parse_clock(clock: _Table) -> tuple[float, int]:
     speed = clock.take("speed", float, 1.0)
     origin = clock.take("origin", datetime.datetime, None)
     clock.end()
-    if origin is None:
-        if speed != 1:
-            raise DefinitionError(f"[clock]: speed={speed!r} without origin, expected the UTC where it starts")
-        return speed, 0
-    if origin.tzinfo is None:
-        raise DefinitionError(f"[clock]: origin={origin.isoformat()}, expected a time zone such as Z")
-    since = origin - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return speed, (since // datetime.timedelta(microseconds=1)) * 1000
+    try:
+        return speed, parse_origin_ns("origin", origin, speed)
+    except DefinitionError as error:
+        raise DefinitionError(f"[clock]: {error}") from error
 
 
 def _parse_device(number: int, values: object) -> DeviceConfig:
@@ -233,6 +260,7 @@ def _parse_device(number: int, values: object) -> DeviceConfig:
         port=table.take("port", str, None),
         address=table.take("address", str, None),
         adapter=table.take("adapter", str, ""),
+        silence_s=table.take("silence_s", float, None),
     )
 
 
@@ -258,14 +286,12 @@ class _Table:
             raise DefinitionError(f"{self.where}: {key}={value!r}, expected {_NAMES[kind]}")
         return value
 
-    def take_broker(self, key: str, environment: Mapping[str, str]) -> Broker:
-        """Return the broker that a URL names."""
-        url = self.take(key, str)
-        username, password = environment.get(USERNAME_VARIABLE), environment.get(PASSWORD_VARIABLE)
-        try:
-            return Broker.from_url(url, username=username, password=password)
-        except DefinitionError as error:
-            raise DefinitionError(f"{self.where}: {key}: {error}") from error
+    def take_agreeing(self, key: str, known: Mapping[str, str]) -> str:
+        """Return a text that the enrolment knows as well; it may be left out then, but not differ."""
+        value: str = self.take(key, str, known.get(key, ...))
+        if value != known.get(key, value):
+            raise DefinitionError(f"{self.where}: {key}={value!r}, expected {known[key]!r} as enrolled")
+        return value
 
     def build(self, record: type[_T], **settings: Any) -> _T:
         """Return the record; its complaints are placed at this table, and no key may be left over."""

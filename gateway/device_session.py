@@ -1,79 +1,39 @@
-"""One device: connect, decode, stamp, hand over blocks; connect again when the link is lost.
+"""One device: connect, decode, stamp, hand over; revive it when it falls silent, connect again when it is lost.
 
 Nothing that a device does or fails to do leaves this module as an exception: bad bytes are counted, a lost link
-leads to another attempt after a pause that grows while nothing comes.
+leads to another attempt after a pause that suits the trouble it is in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import enum
+import functools
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from gateway.assembly import DeviceAssembler
 from gateway.clock import BootIds
-from gateway.transport import Frame, Transport
+from gateway.device_health import DeviceHealth, DeviceState
+from gateway.device_streams import DeviceStreams
+from gateway.frame_log import FrameLog
+from gateway.silence import FIRST_SILENCE_S, Remedy, Watchdog
+from gateway.spool import Position
+from gateway.transport import Frame, LinkError, Transport, Trouble, pause_s
 from protocols.devices.kind import DeviceKind
 from protocols.errors import TransportError
 from protocols.lab_clock import LabClock
-from protocols.samples import SampleBlock
+from protocols.records import Record
+from protocols.samples import SampleBlock, Stream
 
-FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 3.0
+LONGEST_TICK_S: Final = 0.25
 
 _log = logging.getLogger(__name__)
 
 
-class DeviceState(enum.StrEnum):
-    """Where a device stands."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    STREAMING = "streaming"
-    WAITING = "waiting"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceHealth:
-    """What is known of a device at one moment; counts are since the gateway started.
-
-    Parameters
-    ----------
-    state
-        Streaming once samples came over the present connection.
-    lost_samples
-        Missing according to the device's counter, clock or rate.
-    duplicate_frames
-        Left out because they repeated the one before.
-    refused_blocks
-        Not stored because the spool was full.
-    last_error
-        The latest decode or transport error; empty if none.
-    """
-
-    name: str
-    kind: str
-    state: DeviceState = DeviceState.CONNECTING
-    connections: int = 0
-    frames: int = 0
-    bytes: int = 0
-    samples: int = 0
-    blocks: int = 0
-    lost_samples: int = 0
-    duplicate_frames: int = 0
-    decode_errors: int = 0
-    refused_blocks: int = 0
-    last_error: str = ""
-    properties: Mapping[str, str] = field(default_factory=dict)
-
-
 class DeviceSession:
-    """Keeps one device streaming until cancelled.
+    """Keeps one device streaming until cancelled; whoever runs it calls `tick` regularly.
 
     Parameters
     ----------
@@ -82,7 +42,7 @@ class DeviceSession:
     connect
         Makes the transport of one attempt.
     store
-        Takes a finished block; returns False if it was refused.
+        Takes a finished block, a gap or raw frames; returns False if it was refused.
     clock
         Lab time.
     boot_ids
@@ -90,7 +50,13 @@ class DeviceSession:
     block_s
         Longest real time for which a sample waits to become a block.
     on_change
-        Called after `state` or `properties` changed.
+        Called after `state`, `properties` or the alarm changed.
+    position
+        Where a stream stands in the spool; None if it was never there.
+    silence_s
+        Lab seconds without samples after which the device counts as silent; None to judge by its kind.
+    power_cycle
+        Switches the device's adapter off and on; returns whether that was done. None where there is none.
     """
 
     def __init__(
@@ -99,11 +65,14 @@ class DeviceSession:
         kind: DeviceKind,
         *,
         connect: Callable[[], Transport],
-        store: Callable[[SampleBlock], bool],
+        store: Callable[[Record], bool],
         clock: LabClock,
         boot_ids: BootIds,
         block_s: float,
         on_change: Callable[[DeviceSession], None],
+        position: Callable[[Stream], Position | None] = lambda _stream: None,
+        silence_s: float | None = None,
+        power_cycle: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -113,110 +82,211 @@ class DeviceSession:
         self._store = store
         self._clock = clock
         self._boot_ids = boot_ids
-        self._block_s = block_s
+        self._half_block_ns = round(block_s / 2 * clock.speed * 1e9)
         self._on_change = on_change
-        self._counts = dict.fromkeys(
-            ("connections", "frames", "bytes", "samples", "blocks", "decode_errors", "refused_blocks"), 0
+        self._power_cycle = power_cycle
+        self._assembler = DeviceAssembler(name, kind, boot_ids, speed=clock.speed)
+        self._streams = DeviceStreams(
+            name,
+            kind,
+            store=store,
+            position=position,
+            clock=clock,
+            boot_ids=boot_ids,
+            silence_s=silence_s,
         )
-        self._assembler = self._new_assembler()
-        self._lost_before = self._duplicates_before = 0
+        self._frame_log = FrameLog(name)
+        self._watchdog = Watchdog()
+        self._transport: Transport | None = None
+        self._hold: asyncio.Timeout | None = None
+        self._reviving: asyncio.Task[None] | None = None
+        self._cycle_adapter = False
+        counts = ("connections", "frames", "bytes", "samples", "blocks", "decode_errors", "refused_blocks")
+        self._counts = dict.fromkeys((*counts, "refused_frames", "silences"), 0)
+        self._alarm = ""
         self._last_error = ""
         self._logged_error = ""
 
     @property
     def online(self) -> bool:
         """Whether the device is connected."""
-        return self.state in (DeviceState.CONNECTED, DeviceState.STREAMING)
+        return self.state in (DeviceState.CONNECTED, DeviceState.STREAMING, DeviceState.SILENT)
 
     def health(self) -> DeviceHealth:
         """Return what is known now."""
+        streams = self._streams.health(self._assembler.duplicates)
         return DeviceHealth(
             name=self.name,
             kind=self.kind.name,
             state=self.state,
-            lost_samples=self._lost_before + self._assembler.lost,
-            duplicate_frames=self._duplicates_before + self._assembler.duplicates,
+            lost_samples=sum(stream.lost_samples for stream in streams),
+            duplicate_frames=sum(stream.duplicate_frames for stream in streams),
+            alarm=self._alarm,
             last_error=self._last_error,
             properties=dict(self.properties),
+            streams=streams,
             **self._counts,
         )
 
     async def run(self) -> None:
         """Stream until cancelled, connecting as often as it takes."""
-        pause_s = FIRST_PAUSE_S
+        failures = 0
         try:
             while True:
-                streamed = await self._connection()
-                pause_s = FIRST_PAUSE_S if streamed else min(2 * pause_s, LONGEST_PAUSE_S)
+                heard, error = await self._connection()
+                failures = 1 if heard else failures + 1
                 self._enter(DeviceState.WAITING)
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(pause_s(error, failures))
+                if self._cycle_adapter and self._power_cycle is not None:
+                    _log.warning("device %s: power-cycling its adapter", self.name)
+                    await self._power_cycle()
+                self._cycle_adapter = False
         finally:
             self._enter(DeviceState.STOPPED)
 
-    def flush(self) -> None:
-        """Make blocks of all samples that wait."""
-        self._hand_over(self._assembler.flush())
+    def tick(self, elapsed_s: float) -> None:
+        """Take note that so much real time has passed: blocks are closed, gaps declared, silence is acted upon.
 
-    async def _connection(self) -> bool:
-        """Live through one connection; return whether it brought samples."""
+        At half the longest wait blocks are closed, so that no sample waits longer than that.
+        """
+        due_ns = self._clock.monotonic_ns() - self._half_block_ns
+        self._hand_over(self._assembler.flush(due_ns))
+        if self._frame_log.due(due_ns):
+            self._log_frames()
+        self._streams.tick(elapsed_s)
+        if self._hold is not None:
+            self._watch(elapsed_s)
+
+    def flush(self) -> None:
+        """Make blocks of all samples and frames that wait."""
+        self._hand_over(self._assembler.flush())
+        self._log_frames()
+
+    async def _connection(self) -> tuple[bool, TransportError]:
+        """Live through one connection; return whether it brought samples, and why it ended."""
         self._enter(DeviceState.CONNECTING)
         samples_before = self._counts["samples"]
+        error: TransportError = LinkError("the connection ended")
         try:
             async with self._connect() as transport:
                 await self._stream(transport)
-        except TransportError as error:
-            self._note_lost(str(error))
-        except Exception as error:  # noqa: BLE001 - a defect in one device must not stop the others
+        except TransportError as failure:
+            error = failure
+        except Exception as defect:  # noqa: BLE001 - a defect in one device must not stop the others
             _log.exception("device %s: defect in its transport or decoder", self.name)
-            self._note_lost(f"{type(error).__name__}: {error}")
-        return self._counts["samples"] > samples_before
+            error = LinkError(f"{type(defect).__name__}: {defect}")
+        self._note_lost(str(error))
+        return self._counts["samples"] > samples_before, error
 
     async def _stream(self, transport: Transport) -> None:
-        self._lost_before += self._assembler.lost
-        self._duplicates_before += self._assembler.duplicates
-        self._assembler = self._new_assembler()
+        self._frame_log.connected(self._boot_ids.next(self._clock.now_ns()))
+        self._assembler.reconnected()
+        self._streams.connected()
+        self._watchdog.connected()
         self._counts["connections"] += 1
         self._enter(DeviceState.CONNECTED)
-        ticker = asyncio.create_task(self._flush_regularly())
+        self._transport = transport
+        hold = asyncio.timeout(None)
         try:
-            async for frame in transport.frames():
-                self._take(frame)
+            async with hold as self._hold:
+                async for frame in transport.frames():
+                    self._take(frame)
+        except TimeoutError:
+            if not hold.expired():
+                raise
+            trouble = Trouble.BUSY if self._watchdog.alarm else Trouble.TRANSIENT
+            raise LinkError(self._silence(), trouble) from None
         finally:
-            ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticker
+            self._hold = self._transport = None
             self.flush()
+            self._streams.disconnected()
+            await self._stop_reviving()
 
     def _take(self, frame: Frame) -> None:
+        self._frame_log.add(frame)
         decoded, blocks = self._assembler.feed(frame)
         self._counts["frames"] += 1
         self._counts["bytes"] += len(frame.data)
-        self._counts["samples"] += sum(s.values.shape[1] for s in decoded.samples)
+        for samples in decoded.samples:
+            self._counts["samples"] += samples.values.shape[1]
+            self._streams.hear(samples)
         if decoded.errors:
             self._counts["decode_errors"] += len(decoded.errors)
             self._last_error = str(decoded.errors[-1])
         if decoded.properties and not decoded.properties.items() <= self.properties.items():
             self.properties.update(decoded.properties)
             self._on_change(self)
-        if decoded.samples and self.state is not DeviceState.STREAMING:
+        if decoded.samples and self.state is not DeviceState.STREAMING and not self._streams.silent:
             self._logged_error = ""
             self._enter(DeviceState.STREAMING)
         self._hand_over(blocks)
+        if self._frame_log.full:
+            self._log_frames()
 
-    async def _flush_regularly(self) -> None:
-        """Close blocks at half the longest wait, so that none waits longer than that."""
-        half_ns = round(self._block_s / 2 * self._clock.speed * 1e9)
-        while True:
-            await asyncio.sleep(self._block_s / 2)
-            self._hand_over(self._assembler.flush(self._clock.monotonic_ns() - half_ns))
+    def _watch(self, elapsed_s: float) -> None:
+        """Act upon silence over a live connection."""
+        streams = self._streams
+        if not streams.silent:
+            if streams.heard and streams.connected_s > streams.limit_s:
+                self._watchdog.well()
+                self._raise_alarm("")
+        elif streams.heard or streams.connected_s >= FIRST_SILENCE_S:
+            if self.state is not DeviceState.SILENT:
+                self._counts["silences"] += 1
+                self._note_lost(self._silence())
+                self._enter(DeviceState.SILENT)
+            if self._reviving is None or self._reviving.done():
+                self._remedy(elapsed_s)
+
+    def _remedy(self, elapsed_s: float) -> None:
+        """Try what is next against the silence."""
+        limit_s, whole = self._streams.limit_s, self._streams.whole_silent
+        remedy = self._watchdog.silent(elapsed_s, limit_s=limit_s, whole=whole)
+        if self._watchdog.alarm:
+            self._raise_alarm(f"{self._silence()}, and nothing that was tried helps")
+        if remedy is Remedy.REVIVE and self._transport is not None:
+            self._reviving = asyncio.create_task(self._revive(self._transport))
+        elif remedy is not None:
+            self._cycle_adapter = remedy is Remedy.POWER_CYCLE
+            self._drop()
+
+    def _raise_alarm(self, alarm: str) -> None:
+        """Raise an alarm, or with nothing to say end it."""
+        if alarm != self._alarm:
+            self._alarm = alarm
+            if alarm:
+                _log.error("device %s: %s", self.name, alarm)
+            self._on_change(self)
+
+    async def _revive(self, transport: Transport) -> None:
+        if not await transport.revive():
+            self._drop()
+
+    def _drop(self) -> None:
+        """End the connection from this side."""
+        if self._hold is not None:
+            self._hold.reschedule(asyncio.get_running_loop().time())
+
+    async def _stop_reviving(self) -> None:
+        if self._reviving is not None:
+            self._reviving.cancel()
+            await asyncio.wait([self._reviving])
+            self._reviving = None
+
+    def _silence(self) -> str:
+        """Return what is silent, in words."""
+        what = "silent" if self._streams.whole_silent else f"no {', '.join(self._streams.silent_streams)}"
+        return f"{what} for {self._streams.limit_s:.1f} s although it is connected"
 
     def _hand_over(self, blocks: list[SampleBlock]) -> None:
         for block in blocks:
-            stored = self._store(block)
+            stored = self._streams.put(block, follows=functools.partial(self._assembler.follows, block))
             self._counts["blocks" if stored else "refused_blocks"] += 1
 
-    def _new_assembler(self) -> DeviceAssembler:
-        return DeviceAssembler(self.name, self.kind, self._boot_ids, speed=self._clock.speed)
+    def _log_frames(self) -> None:
+        frames = self._frame_log.flush()
+        if frames is not None and not self._store(frames):
+            self._counts["refused_frames"] += frames.n_frames
 
     def _enter(self, state: DeviceState) -> None:
         if state is not self.state:
@@ -229,3 +299,17 @@ class DeviceSession:
         if message != self._logged_error:
             self._logged_error = message
             _log.warning("device %s: %s", self.name, message)
+
+
+async def keep_ticking(sessions: Sequence[DeviceSession], block_s: float) -> None:
+    """Call the sessions' `tick` until cancelled, often enough for blocks of `block_s`."""
+    last_s = time.monotonic()
+    while True:
+        await asyncio.sleep(min(block_s / 2, LONGEST_TICK_S))
+        now_s = time.monotonic()
+        for session in sessions:
+            try:
+                session.tick(now_s - last_s)
+            except Exception:  # noqa: BLE001 - a defect in one device must not stop the others
+                _log.exception("device %s: defect while its time passed", session.name)
+        last_s = now_s

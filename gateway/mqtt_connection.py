@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -17,13 +16,18 @@ from typing import Any, Final, Self
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.config import Broker
-from protocols.errors import TransportError
+from gateway.broker import Broker
+from protocols.errors import DefinitionError, TransportError
 from protocols.sparkplug.topics import Message
 
 _KEEPALIVE_S: Final = 10
 _CONNECT_TIMEOUT_S: Final = 5.0
 _LEAVE_TIMEOUT_S: Final = 2.0
+_REFUSALS: Final = ("Bad user name or password", "Not authorized")
+
+
+class LoginError(TransportError):
+    """The broker is there, but does not accept this login: trying again soon is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,10 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection has ended, or the broker refused it."""
+    """The connection has ended, or the broker refused the login."""
 
     reason: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +67,20 @@ class MqttConnection:
         self._client.will_set(will.topic, will.payload, will.qos, will.retain)
         if broker.username is not None:
             self._client.username_pw_set(broker.username, broker.password)
-        if broker.tls:
-            self._client.tls_set_context(ssl.create_default_context())
+        self._logged_in = False
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
 
     async def __aenter__(self) -> Self:
-        """Connect; raises TransportError that names the broker and the reason."""
+        """Connect; raises TransportError that names broker and reason, LoginError if it is the login."""
         address = (self._broker.host, self._broker.port, _KEEPALIVE_S)
         try:
+            if (context := self._broker.tls_context()) is not None:
+                self._client.tls_set_context(context)
             await asyncio.to_thread(self._client.connect, *address)
+        except DefinitionError as error:
+            raise LoginError(f"broker {self._broker} not asked: {error}") from error
         except (OSError, ValueError) as error:
             raise TransportError(f"broker {self._broker} cannot be reached: {error}") from error
         self._client.loop_start()
@@ -120,7 +128,8 @@ class MqttConnection:
                 if isinstance(event, Connected):
                     return
                 if isinstance(event, Lost):
-                    raise TransportError(f"broker {self._broker} refused the connection: {event.reason}")
+                    kind = LoginError if event.refused else TransportError
+                    raise kind(f"broker {self._broker} refused the connection: {event.reason}")
             if self._loop.time() > deadline_s:
                 raise TransportError(
                     f"broker {self._broker} does not answer, expected within {_CONNECT_TIMEOUT_S} s"
@@ -138,6 +147,7 @@ class MqttConnection:
             with contextlib.suppress(OSError):
                 link.shutdown(socket.SHUT_RDWR)
         await stopped
+        del self._client  # paho closes its own sockets only when it is freed
 
     def _put(self, event: Event) -> None:
         self._events.append(event)
@@ -148,10 +158,17 @@ class MqttConnection:
             self._loop.call_soon_threadsafe(self._put, event)
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self._from_thread(Lost(str(reason)) if reason.is_failure else Connected())
+        self._logged_in = not reason.is_failure
+        refused = str(reason) in _REFUSALS
+        self._from_thread(Lost(str(reason), refused) if reason.is_failure else Connected())
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self._from_thread(Lost(f"the connection has ended ({reason})"))
+        if self._broker.tls and not self._logged_in:
+            # in TLS 1.3 the broker judges our certificate after the handshake; some just hang up then
+            reason = "it was ended at login, expected a certificate that is neither revoked nor expired"
+            self._from_thread(Lost(reason, refused=True))
+        else:
+            self._from_thread(Lost(f"the connection has ended ({reason})"))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self._from_thread(Arrived(message.topic, bytes(message.payload)))

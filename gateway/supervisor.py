@@ -11,27 +11,28 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from gateway.clock import BootIds
 from gateway.config import DeviceConfig, GatewayConfig
-from gateway.device_session import DeviceHealth, DeviceSession, DeviceState
+from gateway.device_health import DeviceHealth, DeviceState
+from gateway.device_session import DeviceSession, keep_ticking
 from gateway.edge_node import EdgeNode
+from gateway.gaps import position_after
+from gateway.monitor import Monitor
+from gateway.radios import Radios
 from gateway.serial_port import SerialTransport
 from gateway.spool import Spool
-from gateway.transport import Frame, Transport
+from gateway.transport import Transport
 from protocols.devices.kind import BleLink
+from protocols.errors import DefinitionError
+from protocols.frames import RAW
+from protocols.gaps import Gap
 from protocols.lab_clock import LabClock
-from protocols.samples import SampleBlock
-from protocols.sparkplug.blocks import encode_block
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from gateway.ble import BleRadio, BleTransport
+from protocols.records import CLOCK, GATEWAY_DEVICE, Record, stream_of
+from protocols.sparkplug.blocks import encode_record
 
 SPOOL_FILE: Final = "spool.sqlite"
 
@@ -48,8 +49,12 @@ class GatewayHealth:
         What is not yet known to be durable at the recorder.
     oldest_unsent_s
         Real age of the oldest of these; 0 if there is none.
+    refused_blocks, expired_blocks
+        What the spool did not take, and what it gave up because it was too old.
     spool_fault
         Why the disk takes nothing; empty if it does.
+    spool_damage
+        What was wrong with the spool when it was opened, and what became of it; empty if nothing was.
     last_error
         Why the latest connection to the broker failed or ended; empty if none did.
     """
@@ -65,6 +70,8 @@ class GatewayHealth:
     sent_blocks: int
     resent_blocks: int
     last_error: str
+    expired_blocks: int = 0
+    spool_damage: str = ""
 
     def device(self, name: str) -> DeviceHealth:
         """Return the device called `name`; KeyError if there is none."""
@@ -89,11 +96,17 @@ class Gateway:
 
     Raises
     ------
+    DefinitionError
+        If a device has the name under which a gateway records what it knows of itself.
     StoreError
         On entering, if the spool cannot be opened.
     """
 
     def __init__(self, config: GatewayConfig, *, clock: LabClock | None = None) -> None:
+        if any(device.name == GATEWAY_DEVICE for device in config.devices):
+            raise DefinitionError(
+                f"device {GATEWAY_DEVICE!r}, expected another name: this one is the gateway's own"
+            )
         self._config = config
         self._clock = clock or LabClock(time.time_ns, time.monotonic_ns, config.speed, config.origin_ns)
         self._changed = asyncio.Event()
@@ -104,23 +117,42 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         config.data.mkdir(parents=True, exist_ok=True)
         open_spool = functools.partial(
-            Spool, config.data / SPOOL_FILE, max_bytes=config.max_spool_bytes, on_commit=self._on_commit
+            Spool,
+            config.data / SPOOL_FILE,
+            max_bytes=config.max_spool_bytes,
+            max_age_s=config.max_spool_age_s,
+            on_commit=self._on_commit,
         )
         self._spool = await asyncio.to_thread(open_spool)
         self._boot_ids = BootIds(self._spool.fact(_BOOT_ID, 0))
         self._edge_node = EdgeNode(
-            config.node, host=config.host, broker=config.broker, spool=self._spool, clock=self._clock
+            config.node, host=config.host, brokers=config.brokers, spool=self._spool, clock=self._clock
         )
-        self._radios = _Radios()
+        self._edge_node.device_online(GATEWAY_DEVICE, (CLOCK,), {"kind": GATEWAY_DEVICE})
+        self._radios = Radios(self._clock)
         self._sessions = [self._session(device) for device in config.devices]
+        self._monitor = Monitor(
+            config,
+            self._spool,
+            health=self.health,
+            store=self.store,
+            report=self._edge_node.report,
+            clock=self._clock,
+            boot_ids=self._boot_ids,
+        )
         self._edge_task = asyncio.create_task(self._edge_node.run(), name="edge node")
         self._device_tasks = [asyncio.create_task(s.run(), name=f"device {s.name}") for s in self._sessions]
+        self._watch_tasks = [
+            asyncio.create_task(keep_ticking(self._sessions, config.block_s), name="ticker"),
+            asyncio.create_task(self._monitor.run(), name="monitor"),
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            await _cancel(*self._watch_tasks)
             await _cancel(*self._device_tasks)
             if self._edge_node.health().host_online:
                 with contextlib.suppress(TimeoutError):
@@ -150,7 +182,30 @@ class Gateway:
             sent_blocks=edge_node.sent_blocks,
             resent_blocks=edge_node.resent_blocks,
             last_error=edge_node.last_error,
+            expired_blocks=self._spool.expired_blocks,
+            spool_damage=self._spool.damage,
         )
+
+    @property
+    def health_address(self) -> str | None:
+        """Where the health is served, as `http://host:port`; None where it is not."""
+        return self._monitor.address
+
+    def store(self, record: Record) -> bool:
+        """Put a record into the spool; return False if it was refused."""
+        self._spool.keep(_BOOT_ID, self._boot_ids.last)
+
+        def encode(seq: int, stream_number: int) -> bytes:
+            return encode_record(record, spool_seq=seq, stream_number=stream_number)
+
+        seq = self._spool.put(
+            record.device,
+            stream_of(record),
+            encode,
+            position=position_after(record),
+            always=isinstance(record, Gap),
+        )
+        return seq is not None
 
     async def online(self, *names: str) -> None:
         """Wait until the named devices (all, if none is named) are connected and subscribed."""
@@ -173,34 +228,32 @@ class Gateway:
             await self._changed.wait()
 
     def _session(self, device: DeviceConfig) -> DeviceSession:
+        power_cycle = None
+        if isinstance(device.kind.link, BleLink):
+            power_cycle = functools.partial(self._radios.power_cycle, device)
         return DeviceSession(
             device.name,
             device.kind,
             connect=functools.partial(self._connect, device),
-            store=self._store,
+            store=self.store,
             clock=self._clock,
             boot_ids=self._boot_ids,
             block_s=self._config.block_s,
             on_change=self._on_change,
+            position=functools.partial(self._spool.position, device.name),
+            silence_s=device.silence_s,
+            power_cycle=power_cycle,
         )
 
     def _connect(self, device: DeviceConfig) -> Transport:
         if isinstance(device.kind.link, BleLink):
-            return _RadioTransport(self._radios, device, device.kind.link, self._clock)
+            return self._radios.connect(device, device.kind.link)
         return SerialTransport(device.port or "", device.kind.link, self._clock)
-
-    def _store(self, block: SampleBlock) -> bool:
-        self._spool.keep(_BOOT_ID, self._boot_ids.last)
-
-        def encode(seq: int, stream_number: int) -> bytes:
-            return encode_block(block, spool_seq=seq, stream_number=stream_number)
-
-        return self._spool.put(block.device, block.stream, encode) is not None
 
     def _on_change(self, session: DeviceSession) -> None:
         if session.online:
             properties = {"kind": session.kind.name, **session.properties}
-            self._edge_node.device_online(session.name, session.kind.streams, properties)
+            self._edge_node.device_online(session.name, (*session.kind.streams, RAW), properties)
         elif session.state is not DeviceState.CONNECTING:
             self._edge_node.device_offline(session.name)
         self._changed.set()
@@ -235,55 +288,6 @@ async def run_gateway(
             ready(gateway)
         await (stop or asyncio.Event()).wait()
     return gateway.health()
-
-
-class _Radios:
-    """The gateway's radios, each opened when its first device wants it, and shared from then on."""
-
-    def __init__(self) -> None:
-        self._stack = AsyncExitStack()
-        self._opening = asyncio.Lock()
-        self._open: dict[str, BleRadio] = {}
-
-    async def get(self, spec: str) -> BleRadio:
-        """Return the radio of an adapter; raises TransportError if there is none."""
-        from gateway.ble import PLATFORM_RADIO, open_radio  # a gateway of serial ports needs no BLE stack
-
-        spec = spec or PLATFORM_RADIO
-        async with self._opening:
-            if spec not in self._open:
-                self._open[spec] = await self._stack.enter_async_context(open_radio(spec))
-            return self._open[spec]
-
-    async def close(self) -> None:
-        """Close all."""
-        await self._stack.aclose()
-
-
-class _RadioTransport:
-    """A BLE connection whose radio is opened on demand, so that a missing adapter is a failed attempt."""
-
-    def __init__(self, radios: _Radios, device: DeviceConfig, link: BleLink, clock: LabClock) -> None:
-        self._radios = radios
-        self._device = device
-        self._link = link
-        self._clock = clock
-
-    async def __aenter__(self) -> Self:
-        from gateway.ble import BleTransport
-
-        radio = await self._radios.get(self._device.adapter)
-        self._transport: BleTransport = BleTransport(self._device.address or "", self._link, self._clock, radio)
-        await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._transport.__aexit__(kind, error, trace)
-
-    def frames(self) -> AsyncIterator[Frame]:
-        return self._transport.frames()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -3,6 +3,9 @@
 A `mosquitto` on the PATH is used if there is one; otherwise `amqtt`, which comes with this package. Either runs
 as a child process that ends with its parent. Production names its own broker by URL instead.
 
+With logins given, nobody enters without one, and each may do what `bridge.accounts.permissions` says, under
+either broker; the passwords stay with the caller, the broker gets their hashes.
+
 amqtt hands retained messages to clients that did not ask for them, and keeps no messages over a restart; the
 platform relies on neither (the host's STATE is its only retained message, and what counts as delivered is what
 the recorder has stored).
@@ -20,31 +23,51 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from lab_api.bridge.accounts import hash_password
+from lab_api.bridge.files import owner_of, password_file, permission_file
+from lab_api.settings import DEFAULT_HOST_ID
 from protocols.errors import TransportError
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 5.0
 
+# 0 stands for no limit as well, but then Mosquitto 2.0.11 hangs up on a client whose message it denies
 _MOSQUITTO_CONF = """\
 listener {port} {host}
-allow_anonymous true
 persistence false
-max_queued_messages 0
+max_queued_messages 10000000
 max_inflight_messages 0
 log_dest none
+"""
+_ANYBODY = "allow_anonymous true\n"
+_LOGINS = """\
+user {user}
+allow_anonymous false
+password_file {folder}/passwords
+acl_file {folder}/permissions
 """
 
 
 @contextlib.asynccontextmanager
-async def embedded_broker(*, mosquitto: str | None = None) -> AsyncIterator[str]:
+async def embedded_broker(
+    logins: Mapping[str, str] | None = None,
+    *,
+    host_id: str = DEFAULT_HOST_ID,
+    mosquitto: str | None = None,
+) -> AsyncIterator[str]:
     """Run a broker on a free loopback port; yield its URL, such as `mqtt://127.0.0.1:40123`.
 
     Parameters
     ----------
+    logins
+        Identity to password of everybody who may log in; without, anybody may do anything.
+    host_id
+        Which identity is the host application.
     mosquitto
         Path of a mosquitto binary; by default one on the PATH. An empty string means to use amqtt.
 
@@ -55,19 +78,30 @@ async def embedded_broker(*, mosquitto: str | None = None) -> AsyncIterator[str]
     """
     binary = shutil.which("mosquitto", path=_search_path()) if mosquitto is None else mosquitto
     port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="lab-broker-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lab-broker-") as name:
+        folder = Path(name)  # nobody else on this machine may look into it
+        if logins is not None:
+            hashes = [(identity, hash_password(password)) for identity, password in logins.items()]
+            (folder / "passwords").write_text(password_file(hashes))
+            (folder / "permissions").write_text(permission_file(logins, host_id))
         if binary:
-            configuration = Path(folder) / "mosquitto.conf"
-            configuration.write_text(_MOSQUITTO_CONF.format(port=port, host=HOST))
-            command = [sys.executable, "-m", __name__, binary, "-c", str(configuration)]
+            configuration = folder / "mosquitto.conf"
+            configuration.write_text(_mosquitto_conf(folder, port, guarded=logins is not None))
+            arguments = [binary, "-c", str(configuration)]
         else:
-            command = [sys.executable, "-m", __name__, str(port)]
+            arguments = [str(port)] if logins is None else [str(port), str(folder / "passwords"), host_id]
+        command = [sys.executable, "-m", __name__, *arguments]
         process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         try:
             await _listening(port, process)
             yield f"mqtt://{HOST}:{port}"
         finally:
             await _stop(process)
+
+
+def _mosquitto_conf(folder: Path, port: int, *, guarded: bool) -> str:
+    who = _LOGINS.format(folder=folder, user=owner_of(folder)) if guarded else _ANYBODY
+    return _MOSQUITTO_CONF.format(port=port, host=HOST) + who
 
 
 async def _listening(port: int, process: asyncio.subprocess.Process) -> None:
@@ -89,7 +123,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -106,15 +141,15 @@ def _free_port() -> int:
 
 
 def _main(arguments: list[str]) -> None:
-    """Run the broker named by `arguments` (a port for amqtt, or a command) until standard input closes."""
-    if len(arguments) == 1:
-        asyncio.run(_run_amqtt(int(arguments[0])))
+    """Run amqtt on the port that `arguments` begins with, or else a command, until standard input closes."""
+    if arguments[0].isdecimal():
+        asyncio.run(_run_amqtt(*arguments))
     else:
         asyncio.run(_run_command(arguments))
 
 
 async def _run_command(command: list[str]) -> None:
-    process = await asyncio.create_subprocess_exec(*command)
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
     await asyncio.wait(
         [asyncio.create_task(_parent_gone()), asyncio.create_task(process.wait())],
         return_when=asyncio.FIRST_COMPLETED,
@@ -124,21 +159,25 @@ async def _run_command(command: list[str]) -> None:
         await process.wait()
 
 
-async def _run_amqtt(port: int) -> None:
-    from amqtt.broker import Broker
-    from amqtt.contexts import BrokerConfig
-
-    configuration = BrokerConfig.from_dict(
-        {
-            "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}"}},
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-        }
-    )
+async def _run_amqtt(port: str, passwords: str = "", host_id: str = "") -> None:
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    broker = Broker(configuration)
+    broker = _amqtt_broker(f"{HOST}:{port}", passwords, host_id)
     await broker.start()
     await _parent_gone()
     await broker.shutdown()
+
+
+def _amqtt_broker(address: str, passwords: str, host_id: str) -> Any:
+    if passwords:
+        from lab_api.bridge.amqtt_guard import GuardedBroker
+
+        return GuardedBroker(address, password_file=Path(passwords), host=host_id)
+    from amqtt.broker import Broker
+    from amqtt.contexts import BrokerConfig
+
+    anybody = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    listeners = {"default": {"type": "tcp", "bind": address}}
+    return Broker(BrokerConfig.from_dict({"listeners": listeners, "plugins": anybody}))
 
 
 async def _parent_gone() -> None:

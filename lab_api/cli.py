@@ -16,7 +16,10 @@ ROOMS: Final = (
     "lab_api.demo",
     "lab_api.replay",
     "lab_api.evaluate",
+    "lab_api.redecode",
+    "lab_api.aside",
     "lab_api.serve",
+    "lab_api.enrol",
     "gateway.cli",
     "firmware_sim.cli",
 )
@@ -27,6 +30,7 @@ _EXTRA_OF: Final = {
     "bleak": "gateway",
     "bleak_retry_connector": "gateway",
     "bumble": "sim",
+    "cryptography": "lab",
     "fastapi": "lab",
     "paho": "gateway",
     "scipy": "analysis",

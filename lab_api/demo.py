@@ -135,13 +135,14 @@ def make_study() -> Study:
 
 
 async def record(house: House, study: Study, *, say: Callable[[str], None]) -> Recorded:
-    """Record all sessions of a study: desaturation first to end, then the ECG."""
+    """Record all sessions of a study, opened once every device brings samples: desaturation, then the ECG."""
     await house.connected()
+    house.start()
+    start_ns = house.clock.now_ns()
+    await house.gateway.streaming()
     title = "controlled desaturation"
     oximetry = [await house.open_session(subject, roles, title) for subject, roles in study.oximetry.items()]
     ecg = await house.open_session("S-13", {"test": _STRAP}, "chest strap at rest")
-    house.start()
-    start_ns = house.clock.now_ns()
     async with _progress(house, start_ns, say):
         await _sleep_until(house.clock, start_ns, study.desaturation_s)
         for session_id in oximetry:

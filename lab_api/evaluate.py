@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from protocols.errors import DefinitionError
+from protocols.errors import DefinitionError, StoreError
+
+MAX_NOTES: Final = 6
 
 if TYPE_CHECKING:
     from lab_api.evaluation import Evaluation
@@ -27,6 +30,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--protocol", required=True, metavar="ID", help="such as ansi-aami-ec57")
     parser.add_argument("--variant", help="kind of device, where the protocol distinguishes")
     parser.add_argument("--data", type=Path, help="folder of everything kept (LAB_DATA, else .lab)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the evidence report there as a page")
     parser.add_argument("--json", action="store_true", help="print the whole evaluation as JSON")
     parser.set_defaults(run=_run)
 
@@ -35,6 +39,8 @@ def _run(options: argparse.Namespace) -> int:
     if bool(options.sessions) == bool(options.wfdb):
         raise DefinitionError("name either sessions or, with --wfdb, records")
     evaluation = _of_records(options) if options.wfdb else _of_sessions(options)
+    if options.html:
+        _write_page(options.html, evaluation)
     if options.json:
         print(evaluation.to_json())
         return 0
@@ -46,14 +52,25 @@ def described(document: dict[str, Any]) -> list[str]:
     """Return an evaluation's document as lines for people."""
     sources = document["sources"]
     lines = [document["verdict"]["text"]]
+    lines += [f"  {document['gaps']}"] if document["gaps"] else []
     lines += dict.fromkeys(
         f"  in detail: {_named(c['details'])}" for c in _detailed(document["verdict"]["criteria"])
     )
     lines += [f"  source {s['id']}: {_figures(s)}sha256 {s['content_hash'][:16]}…" for s in sources]
-    for note in dict.fromkeys(note for source in sources for note in source["notes"]):
-        n_sources = sum(note in source["notes"] for source in sources)
-        lines.append(f"  note on {n_sources} of {len(sources)} sources: {note}")
+    notes = Counter(note for source in sources for note in dict.fromkeys(source["notes"]))
+    lines += [f"  note on {n} of {len(sources)} sources: {note}" for note, n in notes.most_common(MAX_NOTES)]
+    if len(notes) > MAX_NOTES:
+        lines.append(f"  and {len(notes) - MAX_NOTES} notes more: --json or --html show all")
     return [*lines, f"evaluation {document['id']}"]
+
+
+def _write_page(path: Path, evaluation: Evaluation) -> None:
+    from lab_api.report import html
+
+    try:
+        path.write_text(html(evaluation.document), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"report {path}: {error.strerror}") from error
 
 
 def _of_records(options: argparse.Namespace) -> Evaluation:

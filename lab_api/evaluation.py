@@ -15,13 +15,13 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from analysis.metrics import measure
-from lab_api.evidence import Evidence, Source
+from lab_api.evidence import Evidence, Source, StreamAccount, counted
 from protocols.clinical.criteria import ClinicalProtocol
 from protocols.clinical.library import shipped
 from protocols.clinical.verdict import Verdict, judge_protocol
@@ -81,6 +81,7 @@ def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:
         "software_version": importlib.metadata.version("living-lab"),
         "sources": [_source(source) for source in evidence.sources],
         "verdict": verdict.as_dict(),
+        "gaps": _said_of_gaps(evidence.sources),
         "facts": {name: _finite(value) for name, value in facts.items()},
         "items": dict(evidence.items),
     }
@@ -156,7 +157,46 @@ def _source(source: Source) -> dict[str, Any]:
         "content_hash": source.content_hash,
         "figures": {name: _finite(value) for name, value in source.figures.items()},
         "notes": list(source.notes),
+        "streams": [_stream(account) for account in source.streams],
     }
+
+
+def _stream(account: StreamAccount) -> dict[str, Any]:
+    whole = account.completeness
+    return {
+        "gateway": account.key.gateway,
+        "device": account.key.device,
+        "stream": account.key.stream.name,
+        "n_samples": whole.n_samples,
+        "missing_samples": whole.missing_samples,
+        "uncounted_ns": whole.uncounted_ns,
+        "completeness": whole.fraction,
+        "gaps": [
+            {
+                "start_ns": gap.gap.start_ns,
+                "end_ns": gap.gap.end_ns,
+                "n_samples": gap.gap.n_samples,
+                "reason": gap.gap.reason.value,
+                "is_part": gap.is_part,
+            }
+            for gap in account.gaps
+        ],
+    }
+
+
+def _said_of_gaps(sources: Sequence[Source]) -> str:
+    """Return what the verdict's reader must know about missing samples, as a sentence."""
+    accounts = [account for source in sources for account in source.streams]
+    n_gaps = sum(len(account.gaps) for account in accounts)
+    if n_gaps == 0:
+        return "" if not accounts else "No samples are missing from what this verdict rests on."
+    n_sources = sum(any(account.gaps for account in source.streams) for source in sources)
+    fractions = [f for account in accounts if (f := account.completeness.fraction) is not None]
+    least = f"; of the least complete stream {100 * min(fractions):.4g} % is there" if fractions else ""
+    return (
+        f"This verdict rests on data with {counted(n_gaps, 'gap')}, in {n_sources} of "
+        f"{counted(len(sources), 'source')}{least}. The notes name the streams."
+    )
 
 
 def _hash(text: str) -> str:

@@ -22,6 +22,7 @@ from analysis.heartbeats import detect_qrs
 from analysis.oximetry import OximeterPairs
 from analysis.pairing import estimate_lag, pair_readings
 from firmware_sim.recordings import Recording
+from lab_api.store.session_gaps import Completeness, SessionGap, completeness
 from lab_api.store.session_store import AnnotationSet, Reading, Session, SessionStore, StreamKey
 from protocols.clinical.criteria import ClinicalProtocol, Pairing
 from protocols.errors import DefinitionError
@@ -33,6 +34,20 @@ _SPO2: Final = "spo2"
 _LONGEST_LAG_S: Final = 20.0
 """As much is left out at either end of a session; more would leave out its first and last steps."""
 _OXIMETER_AS_REFERENCE: Final = "the reference is a pulse oximeter, not the saturation of arterial blood"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAccount:
+    """How much of a stream that evidence was taken from is there, and where it is not."""
+
+    key: StreamKey
+    completeness: Completeness
+    gaps: tuple[SessionGap, ...]
+
+    @property
+    def name(self) -> str:
+        """Device and stream."""
+        return f"{self.key.device}/{self.key.stream.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,9 @@ class Source:
     figures
         What it contributed, by name.
     notes
-        What a reader must know of it.
+        What a reader must know of it, such as what is missing.
+    streams
+        The streams of a session that were used, with their gaps.
     """
 
     id: str
@@ -56,6 +73,7 @@ class Source:
     content_hash: str
     figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    streams: tuple[StreamAccount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +140,8 @@ def _oximetry(store: SessionStore, sessions: Sequence[Session], protocol: Clinic
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("session", "time", "reference", "test")}
     subjects, sources = [], []
     for session in sessions:
-        reference_ns, reference = _saturation(store, session, REFERENCE_ROLE)
-        test_ns, test = _saturation(store, session, TEST_ROLE)
+        reference_ns, reference, reference_account = _saturation(store, session, REFERENCE_ROLE)
+        test_ns, test, test_account = _saturation(store, session, TEST_ROLE)
         pairs = pair_readings(
             reference_ns,
             reference,
@@ -141,8 +159,10 @@ def _oximetry(store: SessionStore, sessions: Sequence[Session], protocol: Clinic
         columns["reference"].append(pairs.reference_percent)
         columns["test"].append(pairs.test_percent)
         figures = {"pairs": n_pairs, "unstable_windows": pairs.n_unstable, "lag_s": round(lag.lag_s, 2)}
+        accounts = (reference_account, test_account)
+        notes = (_OXIMETER_AS_REFERENCE, *_notes_on(accounts))
         hash_ = store.content_hash(session.id)
-        sources.append(Source(session.id, session.subject, hash_, figures, (_OXIMETER_AS_REFERENCE,)))
+        sources.append(Source(session.id, session.subject, hash_, figures, notes, accounts))
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     measured = OximeterPairs(np.concatenate(subjects), joined["time"], joined["reference"], joined["test"])
     items = {
@@ -156,7 +176,7 @@ def _oximetry(store: SessionStore, sessions: Sequence[Session], protocol: Clinic
 
 def _saturation(
     store: SessionStore, session: Session, role: str
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float64], StreamAccount]:
     """Return times and values of the saturation that the device in a role measured, in time order."""
     device = _device(session, role)
     for key in store.streams(session.id):
@@ -165,10 +185,36 @@ def _saturation(
             reading = store.read(session.id, key.gateway, key.device, key.stream)
             times_ns = reading.times_ns()
             order = np.argsort(times_ns, kind="stable")
-            return times_ns[order], reading.physical()[names.index(_SPO2)][order]
+            saturation = reading.physical()[names.index(_SPO2)][order]
+            return times_ns[order], saturation, _account(store, session, key, reading)
     raise DefinitionError(
         f"device {device} of session {session.id} has no channel {_SPO2}, expected an oximeter"
     )
+
+
+def _account(store: SessionStore, session: Session, key: StreamKey, reading: Reading) -> StreamAccount:
+    gaps = store.gaps(session.id, key)
+    return StreamAccount(key, completeness(key.stream, reading.n_samples, gaps), tuple(gaps))
+
+
+def _notes_on(accounts: Sequence[StreamAccount]) -> list[str]:
+    """Return a sentence on each stream that is not whole."""
+    return [f"{account.name} is not whole: {_missing(account)}" for account in accounts if account.gaps]
+
+
+def _missing(account: StreamAccount) -> str:
+    whole = account.completeness
+    reasons = ", ".join(dict.fromkeys(gap.gap.reason.value for gap in account.gaps))
+    parts = [f"{whole.missing_samples} samples are missing"] if whole.missing_samples else []
+    if whole.uncounted_gaps:
+        parts.append(f"{whole.uncounted_ns / 1e9:.3g} s without samples, uncounted")
+    held = "" if whole.fraction is None else f", {100 * whole.fraction:.4g} % is there"
+    return f"{' and '.join(parts)}{held} ({counted(whole.n_gaps, 'gap')}: {reasons})"
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _device(session: Session, role: str) -> str:
@@ -187,7 +233,7 @@ def _beats(store: SessionStore, sessions: Sequence[Session], protocol: ClinicalP
         annotations = _reference_annotations(store, session)
         key = _annotated_stream(store, session, annotations)
         reading = store.read(session.id, key.gateway, key.device, key.stream)
-        ecg, first_index = _continuous(reading, session)
+        ecg, first_index = _continuous(reading, session, annotations.boot_id)
         rate_hz = key.stream.rate_hz or 0.0
         offset = round(first_index * annotations.rate_hz / rate_hz)
         end = (first_index + ecg.size) * annotations.rate_hz / rate_hz
@@ -201,15 +247,15 @@ def _beats(store: SessionStore, sessions: Sequence[Session], protocol: ClinicalP
             annotations.rate_hz,
             protocol.pairing,
         )
-        n_missing, n_outside = ecg.size - reading.n_samples, int((~inside).sum())
-        notes = [f"{n_missing} of {ecg.size} samples are missing"] if n_missing else []
+        account = _account(store, session, key, reading)
+        notes = _notes_on([account])
+        n_outside = int((~inside).sum())
         if n_outside:
             notes.append(f"{n_outside} annotations lie outside what was recorded and are not counted")
-        figures = _beat_figures(result) | {"missing_samples": n_missing}
+        figures = _beat_figures(result) | {"missing_samples": account.completeness.missing_samples}
+        hash_ = store.content_hash(session.id)
         results.append(result)
-        sources.append(
-            Source(session.id, session.subject, store.content_hash(session.id), figures, tuple(notes))
-        )
+        sources.append(Source(session.id, session.subject, hash_, figures, tuple(notes), (account,)))
     return Evidence(results, tuple(sources))
 
 
@@ -234,17 +280,22 @@ def _annotated_stream(store: SessionStore, session: Session, annotations: Annota
     raise DefinitionError(f"no stream {annotations.stream} in session {session.id}, but annotations of it")
 
 
-def _continuous(reading: Reading, session: Session) -> tuple[NDArray[Any], int]:
-    """Return the first channel from first to last sample, NaN where one is missing, and the first's index."""
-    n_boots = len({segment.boot_id for segment in reading.segments})
+def _continuous(reading: Reading, session: Session, boot_id: int | None) -> tuple[NDArray[Any], int]:
+    """Return the first channel from first to last sample of a boot, or of the only one, and the first's index.
+
+    It is NaN where a sample is missing.
+    """
+    segments = [s for s in reading.segments if boot_id is None or s.boot_id == boot_id]
+    n_boots = len({segment.boot_id for segment in segments})
     if n_boots != 1:
-        raise DefinitionError(f"{n_boots} boots of the device in session {session.id}, expected one")
-    if len(reading.segments) == 1:
-        return reading.segments[0].values[0], reading.segments[0].first_index
-    first = reading.segments[0].first_index
-    end = max(segment.first_index + segment.n_samples for segment in reading.segments)
+        which = "" if boot_id is None else f" with id {boot_id}"
+        raise DefinitionError(f"{n_boots} boots of the device{which} in session {session.id}, expected one")
+    if len(segments) == 1:
+        return segments[0].values[0], segments[0].first_index
+    first = segments[0].first_index
+    end = max(segment.first_index + segment.n_samples for segment in segments)
     ecg = np.full(end - first, np.nan)
-    for segment in reading.segments:
+    for segment in segments:
         start = segment.first_index - first
         ecg[start : start + segment.n_samples] = segment.values[0]
     return ecg, first

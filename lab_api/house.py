@@ -20,9 +20,11 @@ from typing import Any, Final
 from firmware_sim.device import SimulatedDevice
 from firmware_sim.pacing import power_on
 from firmware_sim.serving import Placed, Served, serve_devices
-from gateway.config import PASSWORD_VARIABLE, USERNAME_VARIABLE, Broker, DeviceConfig, GatewayConfig
+from gateway.broker import PASSWORD_VARIABLE, USERNAME_VARIABLE, Broker
+from gateway.config import DeviceConfig, GatewayConfig
 from gateway.supervisor import Gateway
 from lab_api.app import PREFIX, create_app
+from lab_api.bridge.accounts import new_password
 from lab_api.broker import embedded_broker
 from lab_api.host import MqttHost
 from lab_api.recorder import Recorder
@@ -38,7 +40,7 @@ GATEWAY: Final = "gateway-1"
 
 _BROKER_TIMEOUT_S: Final = 15.0
 _CONNECT_TIMEOUT_S: Final = 60.0
-_QUIET_S: Final = 0.5
+_QUIET_S: Final = 1.0
 _HTTP_TIMEOUT_S: Final = 120.0
 
 
@@ -128,7 +130,8 @@ class House:
                 f"broker {self.broker} not reached in {_BROKER_TIMEOUT_S:g} s: {why}"
             ) from None
         try:
-            await asyncio.wait_for(self.gateway.online(), _CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await self.gateway.online()
         except TimeoutError:
             missing = [d for d in self.gateway.health().devices if not d.connections]
             why = "; ".join(f"{d.name}: {d.last_error or d.state}" for d in missing)
@@ -194,7 +197,8 @@ async def running_house(
     clock
         Lab time of everything in the house.
     broker_url
-        An MQTT broker; an embedded one is started if None.
+        An MQTT broker, with the login that the environment names; if None, an embedded one is started that lets
+        nobody in but this house.
     port
         Of the API; 0 for any free one.
 
@@ -206,13 +210,10 @@ async def running_house(
         If the folder cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
-        if broker_url is None:
-            broker_url = await stack.enter_async_context(embedded_broker())
-        username, password = os.environ.get(USERNAME_VARIABLE), os.environ.get(PASSWORD_VARIABLE)
-        broker = Broker.from_url(broker_url, username=username, password=password)
+        host_login, gateway_login = await _logins(stack, broker_url)
         settings = Settings(data_folder=folder)
         store = stack.enter_context(SqliteSessionStore(settings.sessions_folder))
-        host = MqttHost(broker, host_id=DEFAULT_HOST_ID, clock=clock)
+        host = MqttHost(host_login, host_id=DEFAULT_HOST_ID, clock=clock)
         recorder = Recorder(store, host, clock)
         await asyncio.to_thread(recorder.start)
         stack.push_async_callback(asyncio.to_thread, recorder.stop)
@@ -222,9 +223,23 @@ async def running_house(
         placed = [Placed(wiring.device, wiring.link) for wiring in wirings]
         served = await stack.enter_async_context(serve_devices(placed, clock, start=start))
         devices = [_device_config(w, s) for w, s in zip(wirings, served, strict=True)]
-        config = GatewayConfig(GROUP, GATEWAY, broker, folder / "gateway", tuple(devices), host=DEFAULT_HOST_ID)
+        config = GatewayConfig(
+            GROUP, GATEWAY, gateway_login, folder / "gateway", tuple(devices), host=DEFAULT_HOST_ID
+        )
         gateway = await stack.enter_async_context(Gateway(config, clock=clock))
-        yield House(api, store, recorder, gateway, clock, served, broker_url, start)
+        yield House(api, store, recorder, gateway, clock, served, str(host_login), start)
+
+
+async def _logins(stack: contextlib.AsyncExitStack, url: str | None) -> tuple[Broker, Broker]:
+    """Return how host and gateway log in at the broker, which is started if there is no address."""
+    if url is not None:
+        username, password = os.environ.get(USERNAME_VARIABLE), os.environ.get(PASSWORD_VARIABLE)
+        broker = Broker.from_url(url, username=username, password=password)
+        return broker, broker
+    passwords = {DEFAULT_HOST_ID: new_password(), f"{GROUP}/{GATEWAY}": new_password()}
+    url = await stack.enter_async_context(embedded_broker(passwords))
+    host, gateway = (Broker.from_url(url, username=name, password=word) for name, word in passwords.items())
+    return host, gateway
 
 
 def _device_config(wiring: Wiring, served: Served) -> DeviceConfig:

@@ -35,10 +35,10 @@ class Progress:
         self._ahead.insert(i, (first, last))
         self._advance()
 
-    def done_before(self, oldest_seq: int) -> None:
-        """Note that everything before `oldest_seq` is done."""
-        self.watermark = max(self.watermark, oldest_seq - 1)
-        self._advance()
+    def missing_before(self, seq: int) -> int:
+        """Return how many blocks before `seq` are not done."""
+        ahead = sum(min(last, seq - 1) - first + 1 for first, last in self._ahead if first < seq)
+        return max(0, seq - 1 - self.watermark - ahead)
 
     def _run_up_to(self, seq: int) -> int:
         """Return the position of the last run that starts at or before `seq`, -1 if there is none."""

@@ -1,20 +1,21 @@
 """From gateways to sessions: what was received is stored durably, and then the gateway is told so.
 
-Times decide where a sample belongs: to every session of its device with `opened_ns <= time < closed_ns`,
-whether that session is open or was closed before the sample arrived. What no session claims is not kept. Since
-a session may just be opening while its first samples arrive, a block is let go only some time after its
-arrival, and not before the lab clock has passed its last sample.
+Times decide where a record belongs: samples to every session of their device with
+`opened_ns <= time < closed_ns`, whether that session is open or was closed before they arrived; raw frames
+likewise by the moment they arrived at the gateway; a gap to every session that it touches. What a gateway says
+of itself belongs to all sessions with a device of that gateway. What no session claims is not kept. Since a
+session may just be opening while its first samples arrive, a record is let go only some time after its arrival,
+and not before the lab clock has passed its last moment.
 
 One thread takes what has arrived in groups, writes it, and after COMMIT sends each gateway its watermark: the
-last block before which everything is done. A block is done when every session that claims it has it. A block
-that got lost on the way holds the watermark back, and the gateway sends again from there; so does a block whose
-session cannot be written, while other sessions and gateways go on.
+last record before which everything is done. A record is done when every session that claims it has it. One that
+got lost on the way holds the watermark back, and the gateway sends again from there; so does one whose session
+cannot be written, while other sessions and gateways go on. One that never makes sense is set aside, and a gap
+takes its place.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import threading
 import time
@@ -23,13 +24,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
+from lab_api import rejected
+from lab_api.gateway_figures import GatewayFigures
 from lab_api.host import Host
 from lab_api.progress import Progress
-from lab_api.store.session_store import Session, SessionNotFoundError, SessionStore
+from lab_api.rare_log import RareLog
+from lab_api.store.session_store import Session, SessionNotFoundError, SessionStore, WriteResult
 from protocols.errors import StoreError
 from protocols.lab_clock import LabClock
+from protocols.records import GATEWAY_DEVICE, Record, span_ns
 from protocols.samples import SampleBlock
-from protocols.sparkplug.host import BlockReceived, BlockRejected, Event, NodeBorn, NodeDied, PayloadRejected
+from protocols.sparkplug.host import (
+    Event,
+    NodeBorn,
+    NodeDied,
+    NodeIdShared,
+    PayloadRejected,
+    RecordReceived,
+    RecordRejected,
+)
 from protocols.sparkplug.topics import NodeId
 
 GROUP_S: Final = 0.1
@@ -40,7 +53,7 @@ LONGEST_GRACE_S: Final = 1.0
 MAX_BACKLOG_BLOCKS: Final = 50_000
 REJECTIONS: Final = 3
 REJECTED_S: Final = 5.0
-"""A block that was not understood so often over so long a time, while later ones were, is set aside. That is
+"""A record that was not understood so often over so long a time, while later ones were, is set aside. That is
 longer than a gateway takes to send again, so that no forged or damaged message takes a true one's place."""
 MAX_REJECTIONS: Final = 1000
 
@@ -53,12 +66,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A gateway as the recorder knows it: every block of spool `incarnation` up to `watermark` is done."""
+    """A gateway as the recorder knows it.
+
+    Parameters
+    ----------
+    incarnation, watermark
+        Every record of this spool up to `watermark` is done.
+    lost_blocks
+        Records that the gateway takes to be done, and this recorder never had.
+    id_shared
+        Whether another gateway goes by the same id.
+    """
 
     node: NodeId
     online: bool
     incarnation: int
     watermark: int
+    lost_blocks: int = 0
+    id_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +95,24 @@ class RecorderStatus:
     connected
         Whether the broker is reached.
     backlog_blocks, oldest_s
-        Blocks received and not done, and how long the oldest has been waiting.
+        Records of any kind received and not done, and how long the oldest has been waiting.
     blocks, new_samples, duplicate_samples, conflicts
-        Blocks done; what the store said about their samples; runs of samples that contradict stored ones.
+        Records done; what the store said about their samples; runs of samples or frames that contradict stored
+        ones.
     unassigned_samples
         Samples that no session claimed.
     dropped_blocks
-        Blocks left to be sent again because the backlog was full.
+        Records left to be sent again because the backlog was full.
     set_aside_blocks
-        Blocks that made no sense however often they came, now kept by the store's `set_aside`.
+        Records that made no sense however often they came, now kept by the store's `set_aside`.
     rejected_payloads
         Messages that could not be understood.
     fault
         Why the store takes nothing from some session; empty if all is well.
     nodes
         The gateways that have been born since the start.
+    gaps, new_frames, duplicate_frames
+        Records of gaps that were stored; what the store said about raw frames.
     """
 
     connected: bool
@@ -100,32 +128,44 @@ class RecorderStatus:
     rejected_payloads: int
     fault: str
     nodes: tuple[NodeStatus, ...]
+    gaps: int = 0
+    new_frames: int = 0
+    duplicate_frames: int = 0
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A block that has arrived and is not done."""
+    """A record that has arrived and is not done; or a gap that stands in for one that made no sense."""
 
-    block: SampleBlock
+    record: Record
     first_ns: int
     last_ns: int
     arrived_s: float
+    stands_in: bool = False
     retry_s: float = 0.0
+
+    @classmethod
+    def now(cls, record: Record, *, stands_in: bool = False) -> _Waiting:
+        return cls(record, *span_ns(record), time.monotonic(), stands_in)
 
 
 @dataclass(slots=True)
 class _Node:
     """What is known of a gateway.
 
-    Over all births of one spool: `newest` is the newest block that made sense, `rejections` says since when (of
-    the monotonic clock) and how often others did not.
+    Over all births of one spool: `newest` is the newest record that made sense, `rejections` says since when
+    (of the monotonic clock) and how often others did not, `lost` counts those that the births passed over, the
+    first of which is `first_lost`.
     """
 
     incarnation: int
     progress: Progress
     online: bool = True
+    id_shared: bool = False
     newest: int = 0
     rejections: dict[int, tuple[float, int]] = field(default_factory=dict)
+    lost: int = 0
+    first_lost: int = 0
 
 
 _BlockId = tuple[NodeId, int, int]  # node, incarnation, place in the spool
@@ -142,10 +182,16 @@ class Recorder:
         The way to the gateways; a gateway's name in a session is its node's name.
     clock
         The lab clock that sessions are opened and closed by.
+
+    Attributes
+    ----------
+    figures
+        What gateways say of their health.
     """
 
     def __init__(self, store: SessionStore, host: Host, clock: LabClock) -> None:
         self._store = store
+        self.figures = GatewayFigures()
         self._host = host
         self._clock = clock
         self._changed = threading.Condition()
@@ -161,7 +207,9 @@ class Recorder:
         self._sessions_of: dict[tuple[str, str], list[Session]] = {}
         self._unreadable: dict[str, str] = {}
         self._blocks = self._rejected = self._unassigned = self._set_aside = 0
-        self._new = self._duplicate = self._conflicts = 0
+        self._written = WriteResult()
+        self._conflicts = 0
+        self._rare_log = RareLog(_log)
         self._fault = ""
         self._status = self._current_status()
 
@@ -186,13 +234,14 @@ class Recorder:
         self._host.stop()
 
     def status(self) -> RecorderStatus:
-        """Return the recorder's state, at most one group of blocks old."""
+        """Return the recorder's state, at most one group of records old."""
         return replace(self._status, connected=self._host.connected)
 
     def deliver(self, event: Event) -> None:
-        """Take an event; a block may have to wait for room, and is dropped if there is none in time."""
+        """Take an event; a record may have to wait for room, and is dropped if there is none in time."""
+        self.figures.take(event)
         with self._changed:
-            if isinstance(event, BlockReceived):
+            if isinstance(event, RecordReceived):
                 timeout_s = 0.0 if self._full else _FULL_TIMEOUT_S
                 self._full = not self._changed.wait_for(self._has_room, timeout_s)
                 if self._full:
@@ -236,70 +285,100 @@ class Recorder:
         told: set[NodeId] = set()
         for event in events:
             match event:
-                case BlockReceived(node=node):
-                    if not self._take_block(event):
+                case RecordReceived(node=node):
+                    if not self._take_record(event):
                         told.add(node)
                 case NodeBorn(node=node):
                     self._take_birth(event)
                     told.add(node)
                 case NodeDied(node=node) if node in self._nodes:
                     self._nodes[node].online = False
-                case BlockRejected(node=node):
+                case NodeIdShared(node=node) if node in self._nodes:
+                    self._nodes[node].id_shared = True
+                case RecordRejected(node=node):
                     self._rejected += 1
                     if self._take_rejected(event):
                         told.add(node)
-                case PayloadRejected(topic=topic, reason=reason):
+                case PayloadRejected():
                     self._rejected += 1
-                    _log.warning("message on %s not understood: %s", topic, reason)
                 case _:
                     pass
         return told
 
     def _take_birth(self, birth: NodeBorn) -> None:
-        """Count on from where the gateway says, also if that is further back than what was known."""
+        """Count on from where the gateway says, also if that is further back or ahead than what was known."""
         known = self._nodes.get(birth.node)
         progress = Progress(birth.oldest_seq - 1)
         if known is None or known.incarnation != birth.incarnation:
             self._nodes[birth.node] = _Node(birth.incarnation, progress)
-        else:
-            known.progress, known.online = progress, True
+            return
+        if known.lost and birth.oldest_seq <= known.first_lost:
+            known.lost = 0
+        n_lost = known.progress.missing_before(birth.oldest_seq)
+        if n_lost:
+            known.first_lost = known.first_lost if known.lost else known.progress.watermark + 1
+            known.lost += n_lost
+            self._rare_log.line(
+                logging.ERROR,
+                "losses",
+                f"{birth.node} goes on at {birth.oldest_seq}, and {n_lost} records before never arrived",
+            )
+        known.progress, known.online = progress, True
 
-    def _take_rejected(self, event: BlockRejected) -> bool:
-        """Set a block aside that never makes sense while later ones do; return whether it is done."""
-        known, seq, now_s = self._nodes[event.node], event.spool_seq, time.monotonic()
-        if known.incarnation != event.incarnation or seq > known.progress.watermark + MAX_REJECTIONS:
+    def _take_rejected(self, event: RecordRejected) -> bool:
+        """Set a record aside that never makes sense while later ones do; return whether it is done already."""
+        known, seq, now_s = self._nodes.get(event.node), event.spool_seq, time.monotonic()
+        if known is None or known.incarnation != event.incarnation:
+            return False
+        if seq > known.progress.watermark + MAX_REJECTIONS:
             return False
         if known.progress.is_done(seq):
             return True
-        _log.warning("block %d of %s not understood: %s", seq, event.node, event.reason)
+        self._rare_log.line(
+            logging.WARNING,
+            "records not understood",
+            f"record {seq} of {event.node} not understood: {event.reason}",
+        )
         pending = {i: r for i, r in known.rejections.items() if i > known.progress.watermark}
         since_s, times = pending.get(seq, (now_s, 0))
         known.rejections = {**pending, seq: (since_s, times + 1)}
         hopeless = times + 1 >= REJECTIONS and now_s - since_s >= REJECTED_S and seq < known.newest
-        if not hopeless or (event.node, event.incarnation, seq) in self._waiting:
-            return False
+        if hopeless and (event.node, event.incarnation, seq) not in self._waiting:
+            return self._set_record_aside(known, event)
+        return False
+
+    def _set_record_aside(self, known: _Node, event: RecordRejected) -> bool:
+        """Keep a record that makes no sense, and let a gap take its place; return whether it is done."""
+        seq = event.spool_seq
         name = f"{event.node.group}.{event.node.name}-{event.incarnation}-{seq}"
         try:
-            self._store.set_aside(name, _aside(event))
+            self._store.set_aside(name, rejected.document(event))
         except StoreError as error:
             self._note_fault(str(error))
             return False
-        _log.error("block %d of %s is set aside as %s", seq, event.node, name)
+        self._rare_log.line(
+            logging.ERROR, "records set aside", f"record {seq} of {event.node} is set aside as {name}"
+        )
         self._set_aside += 1
-        known.progress.done(seq)
-        return True
+        gap = rejected.stand_in(event, self._clock.now_ns())
+        if gap is None:
+            known.progress.done(seq)
+            return True
+        self._waiting[event.node, event.incarnation, seq] = _Waiting.now(gap, stands_in=True)
+        return False
 
-    def _take_block(self, event: BlockReceived) -> bool:
-        """Let a block wait to be stored; False if it is done already."""
-        block, seq = event.received.block, event.received.spool_seq
-        known = self._nodes[event.node]
+    def _take_record(self, event: RecordReceived) -> bool:
+        """Let a record wait to be stored; False if it is done already."""
+        record, seq = event.received.record, event.received.spool_seq
+        known = self._nodes.get(event.node)
+        if known is None:
+            return True
         if known.incarnation != event.incarnation or known.progress.is_done(seq):
             return False
         block_id = (event.node, event.incarnation, seq)
-        if block_id not in self._waiting:
-            times_ns = block.sample_times_ns()
-            first_ns, last_ns = int(times_ns.min()), int(times_ns.max())
-            self._waiting[block_id] = _Waiting(block, first_ns, last_ns, time.monotonic())
+        waiting = self._waiting.get(block_id)
+        if waiting is None or waiting.stands_in:
+            self._waiting[block_id] = _Waiting.now(record)
         return True
 
     def _store_blocks(self) -> set[NodeId]:
@@ -313,16 +392,15 @@ class Recorder:
         except StoreError as error:
             self._note_fault(str(error))
             return set()
-        writes: dict[str, list[tuple[_BlockId, SampleBlock]]] = defaultdict(list)
+        writes: dict[str, list[tuple[_BlockId, Record]]] = defaultdict(list)
         done: dict[_BlockId, int] = {}
         for block_id in ready:
             waiting = self._waiting[block_id]
             parts = self._parts(block_id[0], waiting)
-            if not any(part is waiting.block for _, part in parts) and not self._may_let_go(
-                waiting, now_s, now_ns
-            ):
+            claimed = any(part is waiting.record for _, part in parts)
+            if not claimed and not self._may_let_go(waiting, now_s, now_ns):
                 continue
-            done[block_id] = max(0, waiting.block.n_samples - sum(part.n_samples for _, part in parts))
+            done[block_id] = _n_unassigned(waiting.record, [part for _, part in parts])
             for session, part in parts:
                 writes[session.id].append((block_id, part))
         for block_id in self._failing(writes):
@@ -349,7 +427,8 @@ class Recorder:
         self._sessions = sessions
         self._sessions_of = defaultdict(list)
         for session in sessions:
-            for gateway, device in {(d.gateway, d.device) for d in session.devices}:
+            devices = {(d.gateway, d.device) for d in session.devices}
+            for gateway, device in devices | {(d.gateway, GATEWAY_DEVICE) for d in session.devices}:
                 self._sessions_of[gateway, device].append(session)
 
     def _is_erased(self, session: Session) -> bool:
@@ -362,43 +441,46 @@ class Recorder:
             return False
         return False
 
-    def _parts(self, node: NodeId, waiting: _Waiting) -> list[tuple[Session, SampleBlock]]:
-        """Return the sessions that claim samples of a block, each with these samples."""
-        parts = []
-        for session in self._sessions_of.get((node.name, waiting.block.device), ()):
+    def _parts(self, node: NodeId, waiting: _Waiting) -> list[tuple[Session, Record]]:
+        """Return the sessions that claim something of a record, each with that part."""
+        parts: list[tuple[Session, Record]] = []
+        for session in self._sessions_of.get((node.name, waiting.record.device), ()):
             opened_ns, closed_ns = session.interval_ns()
             if opened_ns <= waiting.first_ns and waiting.last_ns < closed_ns:
-                parts.append((session, waiting.block))
+                parts.append((session, waiting.record))
             elif opened_ns <= waiting.last_ns and waiting.first_ns < closed_ns:
-                part = waiting.block.between(opened_ns, closed_ns)
+                part = waiting.record.between(opened_ns, closed_ns)
                 if part is not None:
                     parts.append((session, part))
         return parts
 
     def _may_let_go(self, waiting: _Waiting, now_s: float, now_ns: int) -> bool:
-        """Return whether no session can still turn up that claims samples of this block."""
+        """Return whether no session can still turn up that claims something of this record."""
         if self._unreadable:
             return False
         age_s = now_s - waiting.arrived_s
         return age_s >= LONGEST_GRACE_S or (age_s >= GRACE_S and waiting.last_ns < now_ns)
 
-    def _failing(self, writes: Mapping[str, Sequence[tuple[_BlockId, SampleBlock]]]) -> set[_BlockId]:
-        """Write each session's blocks; return those of sessions that could not be written."""
+    def _failing(self, writes: Mapping[str, Sequence[tuple[_BlockId, Record]]]) -> set[_BlockId]:
+        """Write each session's records; return those of sessions that could not be written."""
         failing: set[_BlockId] = set()
-        for session_id, blocks in writes.items():
+        for session_id, records in writes.items():
             try:
-                result = self._store.write({session_id: [(i[0].name, block) for i, block in blocks]})
+                result = self._store.write({session_id: [(i[0].name, record) for i, record in records]})
             except SessionNotFoundError:
                 continue  # erased since
             except StoreError as error:
                 self._note_fault(str(error))
-                failing.update(block_id for block_id, _ in blocks)
+                failing.update(block_id for block_id, _ in records)
                 continue
-            self._new += result.new
-            self._duplicate += result.duplicate
+            self._written = WriteResult.total([self._written, replace(result, conflicts=())])
             self._conflicts += len(result.conflicts)
             for conflict in result.conflicts:
-                _log.error("samples contradict those stored before, which stay: %s", conflict)
+                self._rare_log.line(
+                    logging.ERROR,
+                    "conflicts",
+                    f"samples contradict those stored before, which stay: {conflict}",
+                )
         return failing
 
     def _finish(self, block_id: _BlockId, n_unassigned: int) -> None:
@@ -423,8 +505,8 @@ class Recorder:
             backlog_blocks=len(self._inbox) + len(self._waiting),
             oldest_s=now_s - min((waiting.arrived_s for waiting in self._waiting.values()), default=now_s),
             blocks=self._blocks,
-            new_samples=self._new,
-            duplicate_samples=self._duplicate,
+            new_samples=self._written.new,
+            duplicate_samples=self._written.duplicate,
             conflicts=self._conflicts,
             unassigned_samples=self._unassigned,
             dropped_blocks=self._dropped,
@@ -432,22 +514,25 @@ class Recorder:
             rejected_payloads=self._rejected,
             fault=self._fault,
             nodes=tuple(
-                NodeStatus(node, known.online, known.incarnation, known.progress.watermark)
+                NodeStatus(
+                    node,
+                    known.online,
+                    known.incarnation,
+                    known.progress.watermark,
+                    known.lost,
+                    known.id_shared,
+                )
                 for node, known in self._nodes.items()
             ),
+            gaps=self._written.gaps,
+            new_frames=self._written.new_frames,
+            duplicate_frames=self._written.duplicate_frames,
         )
 
 
-def _aside(event: BlockRejected) -> bytes:
-    """Return everything that is known of a block that made no sense, as JSON."""
-    document = {
-        "group": event.node.group,
-        "gateway": event.node.name,
-        "incarnation": event.incarnation,
-        "spool_seq": event.spool_seq,
-        "device": event.device,
-        "reason": event.reason,
-        "streams": {alias: json.loads(stream.to_json()) for alias, stream in event.streams.items()},
-        "payload_base64": base64.b64encode(event.payload).decode(),
-    }
-    return json.dumps(document, indent=1).encode()
+def _n_unassigned(record: Record, parts: Sequence[Record]) -> int:
+    """Return how many samples of a record are in none of its parts; gaps and frames have none."""
+    if not isinstance(record, SampleBlock):
+        return 0
+    n_assigned = sum(part.n_samples for part in parts if isinstance(part, SampleBlock))
+    return max(0, record.n_samples - n_assigned)

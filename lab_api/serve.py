@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import logging
 import os
 import signal
@@ -25,10 +24,12 @@ from lab_api.settings import (
     default_data_folder,
 )
 from protocols.errors import DefinitionError, TransportError
-from protocols.lab_clock import LabClock
+from protocols.lab_clock import LabClock, parse_origin_ns
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from gateway.broker import Broker
 
 _GRACEFUL_S: Final = 3
 
@@ -43,7 +44,15 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--host", default=DEFAULT_HOST, help="loopback address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 for any free one (%(default)s)")
     parser.add_argument("--data", type=Path, help="folder of everything kept (LAB_DATA, else .lab)")
-    parser.add_argument("--broker", default=DEFAULT_BROKER, help="URL of the MQTT broker (%(default)s)")
+    parser.add_argument(
+        "--broker", metavar="URL", help=f"the MQTT broker (the enrolment's, else {DEFAULT_BROKER})"
+    )
+    parser.add_argument(
+        "--enrolment",
+        type=Path,
+        metavar="FILE",
+        help="the recorder's login, made by lab enrol (the one in the data folder, if there is one)",
+    )
     parser.add_argument("--host-id", default=DEFAULT_HOST_ID, help="name that gateways wait for (%(default)s)")
     parser.add_argument("--speed", type=float, default=1.0, help="lab seconds per second (%(default)s)")
     parser.add_argument("--origin", help="UTC at which lab time equals UTC, for another speed than 1")
@@ -105,17 +114,16 @@ async def run_server(app: FastAPI, *, host: str = DEFAULT_HOST, port: int = DEFA
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from gateway.config import PASSWORD_VARIABLE, USERNAME_VARIABLE, Broker
     from lab_api.app import create_app
     from lab_api.host import MqttHost
     from lab_api.recorder import Recorder
     from lab_api.store.sqlite import SqliteSessionStore
 
     check_loopback(options.host)
-    clock = LabClock(time.time_ns, time.monotonic_ns, options.speed, _origin_ns(options.origin, options.speed))
-    credentials = {"username": os.environ.get(USERNAME_VARIABLE), "password": os.environ.get(PASSWORD_VARIABLE)}
-    broker = Broker.from_url(options.broker, **credentials)
+    origin_ns = parse_origin_ns("--origin", options.origin, options.speed)
+    clock = LabClock(time.time_ns, time.monotonic_ns, options.speed, origin_ns)
     settings = Settings(data_folder=options.data or default_data_folder())
+    broker = _broker(options, settings)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     host = MqttHost(broker, host_id=options.host_id, clock=clock)
     with SqliteSessionStore(settings.sessions_folder) as store, Recorder(store, host, clock) as recorder:
@@ -124,20 +132,22 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _origin_ns(origin: str | None, speed: float) -> int:
-    """Return the lab clock's origin in ns since 1970."""
-    if origin is None:
-        if speed != 1:
-            raise DefinitionError(f"--speed {speed} without --origin, expected the UTC where it starts")
-        return 0
-    try:
-        moment = datetime.datetime.fromisoformat(origin)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise DefinitionError(f"--origin {origin!r}, expected a time with its zone, as 2026-11-23T09:00:00Z")
-    since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return since // datetime.timedelta(microseconds=1) * 1000
+def _broker(options: argparse.Namespace, settings: Settings) -> Broker:
+    """Return the broker that is named, with the login of the enrolment or else of the environment."""
+    from gateway.broker import PASSWORD_VARIABLE, USERNAME_VARIABLE, Broker, load_enrolment
+
+    own = settings.broker_folder / f"{options.host_id}.enrolment"
+    path = options.enrolment or (own if options.broker is None and own.exists() else None)
+    if path is None:
+        login = {"username": os.environ.get(USERNAME_VARIABLE), "password": os.environ.get(PASSWORD_VARIABLE)}
+        return Broker.from_url(options.broker or DEFAULT_BROKER, **login)
+    enrolment = load_enrolment(path)
+    if enrolment.identity != options.host_id:
+        raise DefinitionError(
+            f"{path} enrols {enrolment.identity!r}, expected the recorder {options.host_id!r}"
+        )
+    broker = enrolment.brokers[0]
+    return broker if options.broker is None else broker.moved_to(options.broker)
 
 
 def _listen(host: str, port: int) -> socket.socket:

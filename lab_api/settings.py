@@ -51,9 +51,22 @@ class Settings:
         return self.data_folder / "sessions"
 
     @property
+    def broker_folder(self) -> Path:
+        """Where the broker's configuration and logins are."""
+        return self.data_folder / "broker"
+
+    @property
     def evaluations_folder(self) -> Path:
         """Where the evaluations are."""
         return self.data_folder / "evaluations"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only be reached from this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_loopback(host: str) -> None:
@@ -61,11 +74,7 @@ def check_loopback(host: str) -> None:
 
     The API knows no users, so whoever reaches it may read everything.
     """
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    if not is_loopback(host):
         raise DefinitionError(
             f"host {host!r}, expected 127.0.0.1, ::1 or localhost: the API has no access control and must "
             "not be reachable from other machines"

@@ -7,11 +7,17 @@ itself: whoever owns a process hands in how UTC and the monotonic clock are read
 
 from __future__ import annotations
 
-import math
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from protocols.errors import DefinitionError
+
+MIN_SPEED: Final = 1e-3
+MAX_SPEED: Final = 1e4
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +29,14 @@ class LabClock:
     read_utc_ns, read_monotonic_ns
         The machine's clocks, such as `time.time_ns` and `time.monotonic_ns`.
     speed
-        Lab seconds per real second, finite and positive.
+        Lab seconds per real second, `MIN_SPEED` to `MAX_SPEED`.
     origin_ns
         The UTC at which lab time equals UTC; without effect at speed 1.
 
     Raises
     ------
     DefinitionError
-        If `speed` is not finite and positive.
+        If `speed` lies outside.
     """
 
     read_utc_ns: Callable[[], int]
@@ -39,8 +45,8 @@ class LabClock:
     origin_ns: int = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.speed) and self.speed > 0):
-            raise DefinitionError(f"speed={self.speed!r}, expected a finite number > 0")
+        if not MIN_SPEED <= self.speed <= MAX_SPEED:
+            raise DefinitionError(f"speed={self.speed!r}, expected {MIN_SPEED:g} to {MAX_SPEED:g}")
 
     def now_ns(self) -> int:
         """Return lab time in ns since 1970."""
@@ -56,3 +62,35 @@ class LabClock:
     def real_s(self, lab_s: float) -> float:
         """Return how many real seconds `lab_s` lab seconds take."""
         return lab_s / self.speed
+
+
+def parse_origin_ns(what: str, origin: datetime.datetime | str | None, speed: float = 1.0) -> int:
+    """Return an origin of lab time, as a person wrote it, in ns since 1970; whole microseconds.
+
+    Parameters
+    ----------
+    what
+        How the person knows it, for the message: such as `--origin`.
+    origin
+        A moment with its time zone, or its text in ISO 8601; None will do at speed 1, and is 0 then.
+    speed
+        Of lab time.
+
+    Raises
+    ------
+    DefinitionError
+        If it is no such moment, or missing.
+    """
+    if origin is None:
+        if speed != 1:
+            raise DefinitionError(f"no {what} at speed {speed!r}, expected the UTC where lab time begins")
+        return 0
+    moment = origin
+    try:
+        if isinstance(moment, str):
+            moment = datetime.datetime.fromisoformat(moment)
+        return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
+    except (ValueError, TypeError) as error:  # TypeError: a moment without time zone cannot be subtracted
+        raise DefinitionError(
+            f"{what} {origin}, expected a moment with its time zone, such as 2026-01-31T12:00:00Z"
+        ) from error

@@ -89,16 +89,22 @@ class Peripheral:
         self._streaming = False
         self._soon: asyncio.TimerHandle | None = None
         self._replies: set[asyncio.Task[None]] = set()
+        self._is_on = True
         self._radio = self._make_radio(link, advertising_interval_ms)
 
     async def power_on(self) -> None:
         """Start to advertise, now and whenever a connection has ended."""
+        self.controller.link.add_controller(self.controller)
+        self._is_on = True
         await self._radio.power_on()
         own = hci.OwnAddressType.PUBLIC if self.address.is_public else hci.OwnAddressType.RANDOM
         await self._radio.start_advertising(auto_restart=True, own_address_type=own)
 
     async def power_off(self) -> None:
         """Fall silent; a connection is lost."""
+        if not self._is_on:
+            return
+        self._is_on = False
         self.controller.link.remove_controller(self.controller)
         await self._radio.stop_advertising()
         await self._radio.power_off()

@@ -18,9 +18,10 @@ from contextlib import asynccontextmanager, suppress
 
 from bumble.transport.common import AsyncPacketReader
 
-from firmware_sim.device import SimulatedDevice
+from firmware_sim.device import DeviceVanishedError, SimulatedDevice
 from firmware_sim.links.ble_air import Air, VirtualController, quieten
 from firmware_sim.links.ble_peripheral import Peripheral
+from firmware_sim.links.port import LAST_BYTES_S
 from protocols.errors import DefinitionError
 from protocols.lab_clock import LabClock
 
@@ -129,6 +130,14 @@ class VirtualRadio:
         """Let the device be heard again; what it sent meanwhile is lost."""
         self._air.unmute(self._controller(device))
 
+    async def switch_off(self, device: SimulatedDevice) -> None:
+        """Take the device out of the air: its connection is lost, and nobody finds it."""
+        await self._peripherals[device.name].power_off()
+
+    async def switch_on(self, device: SimulatedDevice) -> None:
+        """Let a device that was switched off advertise again."""
+        await self._peripherals[device.name].power_on()
+
     async def finished(self) -> None:
         """Wait until every device has sent all it has to send.
 
@@ -162,7 +171,7 @@ class VirtualRadio:
         """Let all devices advertise, and stream to whom they are connected with."""
         for name, peripheral in self._peripherals.items():
             await peripheral.power_on()
-            stream = asyncio.create_task(peripheral.run(clock, start), name=f"stream of {name}")
+            stream = asyncio.create_task(_stream(peripheral, clock, start), name=f"stream of {name}")
             stream.add_done_callback(_log_failure)
             self._streams.append(stream)
 
@@ -221,6 +230,15 @@ class _HciOverTcp:
     def on_packet(self, packet: bytes) -> None:
         if not self._writer.is_closing():
             self._writer.write(packet)
+
+
+async def _stream(peripheral: Peripheral, clock: LabClock, start: asyncio.Event | None) -> None:
+    """Stream; a device that vanishes is out of the air for good."""
+    try:
+        await peripheral.run(clock, start)
+    except DeviceVanishedError:
+        await asyncio.sleep(LAST_BYTES_S)
+        await peripheral.power_off()
 
 
 def _log_failure(stream: asyncio.Task[None]) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
 from lab_api.evidence import from_sessions
 from lab_api.problems import problem_responses
+from lab_api.report import html
 from lab_api.state import LabState
 
 MAX_SESSIONS = 1000
@@ -40,6 +42,10 @@ class SourceModel(BaseModel):
     content_hash: str = Field(description="SHA-256 of what the session says")
     figures: dict[str, float | None]
     notes: list[str]
+    streams: list[dict[str, Any]] = Field(
+        default=[],
+        description="The streams that were used: samples stored and missing, completeness, every gap",
+    )
 
 
 class EvaluationModel(BaseModel):
@@ -53,6 +59,7 @@ class EvaluationModel(BaseModel):
     verdict: dict[str, Any] = Field(
         description="Design, criteria with value, interval, limit and source, outcome"
     )
+    gaps: str = Field(default="", description="What is missing from the data, in a sentence")
     facts: dict[str, float | None] = Field(description="What the sample of the study is like")
     items: dict[str, list[Any]] = Field(description="The single pairs, as columns of equal length")
 
@@ -114,3 +121,16 @@ def get_evaluation(
     """Return an evaluation."""
     document = EvaluationFolder(lab.settings.evaluations_folder).find(evaluation_id)
     return EvaluationModel.model_validate(document)
+
+
+@router.get(
+    "/{evaluation_id}/report",
+    response_class=HTMLResponse,
+    responses=problem_responses("evaluation-not-found", "store-unavailable"),
+)
+def get_report(
+    evaluation_id: Annotated[str, Path(description="The evaluation's id", examples=[_ID])], lab: LabState
+) -> HTMLResponse:
+    """Return the evidence report of an evaluation as a page for people."""
+    document = EvaluationFolder(lab.settings.evaluations_folder).find(evaluation_id)
+    return HTMLResponse(html(document))

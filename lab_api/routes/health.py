@@ -22,14 +22,16 @@ class GatewayHealth(BaseModel):
     group: str = Field(examples=["lab"])
     name: str = Field(examples=["bench-1"])
     online: bool
-    watermark: int = Field(examples=[1234], description="Every block up to this place in its spool is durable")
+    watermark: int = Field(examples=[1234], description="Every record up to this place in its spool is durable")
+    lost_records: int = Field(description="Records that it takes to be stored, and that never arrived")
+    id_shared: bool = Field(description="Whether another gateway goes by the same id")
 
 
 class RecorderHealth(BaseModel):
     """The recorder; counts are since its start."""
 
     broker_connected: bool
-    backlog_blocks: int = Field(description="Blocks received and not yet durable")
+    backlog_blocks: int = Field(description="Records received and not yet durable")
     oldest_s: float = Field(description="How long the oldest of them has been waiting")
     blocks: int
     new_samples: int
@@ -37,7 +39,10 @@ class RecorderHealth(BaseModel):
     conflicts: int = Field(description="Runs of samples that contradict those stored before")
     unassigned_samples: int = Field(description="Samples that no session claimed")
     dropped_blocks: int
-    set_aside_blocks: int = Field(description="Blocks kept undecoded because they made no sense")
+    set_aside_blocks: int = Field(description="Records kept undecoded because they made no sense")
+    gaps: int = Field(description="Records of gaps that were stored")
+    new_frames: int = Field(description="Raw frames that were stored")
+    duplicate_frames: int
     rejected_payloads: int
     fault: str = Field(examples=[""], description="Empty if all is well")
     gateways: list[GatewayHealth]
@@ -51,6 +56,7 @@ class Health(BaseModel):
     now_ns: int = Field(description="Lab time", examples=[1_790_000_000_000_000_000])
     store_writable: bool
     open_sessions: int | None = Field(description="Null if the store cannot be read")
+    set_aside: int | None = Field(description="Records in the store's folder of what made no sense: see /aside")
     recorder: RecorderHealth | None = Field(description="Null where this server records nothing")
 
 
@@ -61,12 +67,15 @@ def get_health(lab: LabState, response: Response) -> Health:
     status = None if lab.recorder is None else lab.recorder.status()
     store_writable = lab.store.is_writable()
     recording = status is None or (status.connected and not status.fault)
+    n_aside = _n_aside(lab.store)
+    odd = status is not None and any(node.lost_blocks or node.id_shared for node in status.nodes)
     return Health(
-        status="ok" if store_writable and recording else "degraded",
+        status="ok" if store_writable and recording and not n_aside and not odd else "degraded",
         version=importlib.metadata.version("living-lab"),
         now_ns=lab.clock.now_ns(),
         store_writable=store_writable,
         open_sessions=_open_sessions(lab.store),
+        set_aside=n_aside,
         recorder=None if status is None else _recorder_health(status),
     )
 
@@ -78,9 +87,23 @@ def _open_sessions(store: SessionStore) -> int | None:
         return None
 
 
+def _n_aside(store: SessionStore) -> int | None:
+    try:
+        return len(store.aside())
+    except StoreError:
+        return None
+
+
 def _recorder_health(status: RecorderStatus) -> RecorderHealth:
     gateways = [
-        GatewayHealth(group=n.node.group, name=n.node.name, online=n.online, watermark=n.watermark)
+        GatewayHealth(
+            group=n.node.group,
+            name=n.node.name,
+            online=n.online,
+            watermark=n.watermark,
+            lost_records=n.lost_blocks,
+            id_shared=n.id_shared,
+        )
         for n in status.nodes
     ]
     return RecorderHealth(
@@ -95,6 +118,9 @@ def _recorder_health(status: RecorderStatus) -> RecorderHealth:
         dropped_blocks=status.dropped_blocks,
         set_aside_blocks=status.set_aside_blocks,
         rejected_payloads=status.rejected_payloads,
+        gaps=status.gaps,
+        new_frames=status.new_frames,
+        duplicate_frames=status.duplicate_frames,
         fault=status.fault,
         gateways=gateways,
     )

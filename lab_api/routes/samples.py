@@ -2,15 +2,17 @@
 
 The binary form is NumPy's `.npz` (a zip of `.npy` arrays): types, shapes and byte order travel with the data,
 values and 64-bit times stay exact, segments need no second request, and `numpy.load(..., allow_pickle=False)`
-reads it without any code of ours. Its arrays: `values` (n_channels, n), `times_ns` (n,), and for each segment
-`segment_start` (position in these two), `boot_id`, `first_index` and `uncertainty_ns`; `stream` is the stream's
-description as JSON. JSON is for looking at short ranges; in it, a float that is no number is null.
+reads it without any code of ours. Its arrays: `values` (n_channels, n), `times_ns` (n,); for each segment
+`segment_start` (position in these two), `boot_id`, `first_index` and `uncertainty_ns`; for each gap in the
+range `gap_start_ns`, `gap_end_ns`, `gap_reason` and `gap_n_samples` (-1 where nobody knows); `stream` is the
+stream's description as JSON. JSON is for looking at short ranges; in it, a float that is no number is null.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,9 +20,12 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from lab_api.problems import ProblemError, problem_responses
-from lab_api.routes.sessions import SessionId, StreamModel, stream_model
+from lab_api.routes.gaps import GapModel, gap_model
+from lab_api.routes.session_id import SessionId
+from lab_api.routes.sessions import StreamModel, stream_model
 from lab_api.state import LabState
-from lab_api.store.session_store import Reading, TooManySamplesError
+from lab_api.store.session_gaps import SessionGap
+from lab_api.store.session_store import Reading, StreamKey, TooManySamplesError
 
 NPZ = "application/x-npz"
 JSON = "application/json"
@@ -46,6 +51,7 @@ class Samples(BaseModel):
 
     stream: StreamModel
     segments: list[SegmentModel]
+    gaps: list[GapModel] = Field(description="What is missing in the range; none: nothing is")
 
 
 @router.get(
@@ -74,7 +80,7 @@ def read_samples(
     end_ns: Annotated[int | None, Query(description="Time before which samples end")] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Response:
-    """Return the samples with times in `[start_ns, end_ns)`, also while the session records.
+    """Return the samples with times in `[start_ns, end_ns)` and the gaps there, also while the session records.
 
     The `Accept` header chooses JSON or, for exact arrays and long ranges, a NumPy archive.
     """
@@ -98,10 +104,14 @@ def read_samples(
             f"{error}, expected at most {max_values} values in {media_type}: ask for a shorter range"
             + (f" or for {NPZ}" if media_type == JSON else ""),
         ) from error
+    key = StreamKey(gateway, device, reading.stream)
+    gaps = lab.store.gaps(session_id, key, start_ns=start_ns, end_ns=end_ns)
     if media_type == JSON:
-        return Response(_samples(reading).model_dump_json(), media_type=JSON, headers={"Vary": "Accept"})
+        return Response(_samples(reading, gaps).model_dump_json(), media_type=JSON, headers={"Vary": "Accept"})
     name = f'attachment; filename="{stream}.npz"'
-    return Response(_npz(reading), media_type=NPZ, headers={"Vary": "Accept", "Content-Disposition": name})
+    return Response(
+        _npz(reading, gaps), media_type=NPZ, headers={"Vary": "Accept", "Content-Disposition": name}
+    )
 
 
 def _negotiated(accept: str) -> str:
@@ -117,7 +127,7 @@ def _negotiated(accept: str) -> str:
     raise ProblemError("not-acceptable", f"Accept: {accept[:80]}, expected {JSON} or {NPZ}")
 
 
-def _samples(reading: Reading) -> Samples:
+def _samples(reading: Reading, gaps: Sequence[SessionGap]) -> Samples:
     segments = [
         SegmentModel.model_construct(
             boot_id=segment.boot_id,
@@ -129,10 +139,13 @@ def _samples(reading: Reading) -> Samples:
         )
         for segment in reading.segments
     ]
-    return Samples.model_construct(stream=stream_model(reading.stream), segments=segments)
+    return Samples.model_construct(
+        stream=stream_model(reading.stream), segments=segments, gaps=[gap_model(gap) for gap in gaps]
+    )
 
 
-def _npz(reading: Reading) -> bytes:
+def _npz(reading: Reading, gaps: Sequence[SessionGap]) -> bytes:
+    counts = [-1 if g.gap.n_samples is None else g.gap.n_samples for g in gaps]
     lengths = [segment.n_samples for segment in reading.segments]
     arrays: dict[str, Any] = {
         "values": reading.values(),
@@ -141,6 +154,10 @@ def _npz(reading: Reading) -> bytes:
         "boot_id": np.array([s.boot_id for s in reading.segments], dtype=np.int64),
         "first_index": np.array([s.first_index for s in reading.segments], dtype=np.int64),
         "uncertainty_ns": np.array([s.uncertainty_ns for s in reading.segments], dtype=np.int64),
+        "gap_start_ns": np.array([g.gap.start_ns for g in gaps], dtype=np.int64),
+        "gap_end_ns": np.array([g.gap.end_ns for g in gaps], dtype=np.int64),
+        "gap_reason": np.array([g.gap.reason.value for g in gaps], dtype=np.str_),
+        "gap_n_samples": np.array(counts, dtype=np.int64),
         "stream": np.array(reading.stream.to_json()),
     }
     archive = io.BytesIO()

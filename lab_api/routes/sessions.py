@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab_api.problems import problem_responses
+from lab_api.routes.session_id import SessionId
 from lab_api.state import LabState
+from lab_api.store.session_gaps import SessionGap, completeness
 from lab_api.store.session_store import MAX_TEXT, AnnotationSet, Session, SessionDevice, StreamKey
 from protocols.samples import Stream
 
@@ -17,8 +20,6 @@ MAX_PAGE = 200
 MAX_ANNOTATIONS = 200_000
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
-
-SessionId = Annotated[str, Path(description="The session's id", examples=["18d75b8423f3000082175eda0dff51d3"])]
 
 
 class DeviceModel(BaseModel):
@@ -78,12 +79,29 @@ class RecordedStream(StreamModel):
     n_samples: int = Field(examples=[150_000], description="Samples per channel")
     first_ns: int | None = Field(examples=[1_790_000_000_000_000_000])
     last_ns: int | None = Field(examples=[1_790_000_599_996_000_000])
+    n_gaps: int = Field(examples=[1])
+    missing_samples: int = Field(examples=[3125], description="Known to be missing in each channel")
+    uncounted_gaps: int = Field(examples=[0], description="Gaps of which nobody knows the count")
+    uncounted_ns: int = Field(examples=[0], description="How long these last together")
+    completeness: float | None = Field(
+        examples=[0.9796],
+        description="Stored / (stored + missing), uncounted gaps taken at the nominal rate; null if unknown",
+    )
+
+
+class RecordedFrames(BaseModel):
+    """How many raw frames of a device the session holds."""
+
+    gateway: str = Field(examples=["bench-1"])
+    device: str = Field(examples=["strap"])
+    n_frames: int = Field(examples=[8204])
 
 
 class SessionDetails(SessionModel):
-    """A session and its streams."""
+    """A session, its streams and its raw frames."""
 
     streams: list[RecordedStream]
+    frames: list[RecordedFrames]
 
 
 class SessionPage(BaseModel):
@@ -106,6 +124,13 @@ class AnnotationModel(BaseModel):
         max_length=MAX_ANNOTATIONS, examples=[[77, 370, 662]]
     )
     symbols: list[str] = Field(max_length=MAX_ANNOTATIONS, examples=[["N", "N", "V"]])
+    boot_id: int | None = Field(
+        default=None,
+        ge=0,
+        lt=1 << 63,
+        examples=[1_790_000_000_000],
+        description="The boot whose samples are counted; null where the device has only one in the session",
+    )
 
 
 class AnnotationList(BaseModel):
@@ -155,8 +180,13 @@ def list_sessions(
 def get_session(session_id: SessionId, lab: LabState) -> SessionDetails:
     """Return a session and what streams it holds; also while it records."""
     session = lab.store.session(session_id)
-    streams = [_recorded_stream(lab, session_id, key) for key in lab.store.streams(session_id)]
-    return SessionDetails(**_session_model(session).model_dump(), streams=streams)
+    gaps = lab.store.gaps(session_id)
+    streams = [_recorded_stream(lab, session_id, key, gaps) for key in lab.store.streams(session_id)]
+    frames = [
+        RecordedFrames(gateway=gateway, device=device, n_frames=n_frames)
+        for (gateway, device), n_frames in lab.store.framed_devices(session_id).items()
+    ]
+    return SessionDetails(**_session_model(session).model_dump(), streams=streams, frames=frames)
 
 
 @router.get(
@@ -188,6 +218,7 @@ def annotate_session(session_id: SessionId, new: AnnotationModel, lab: LabState)
         rate_hz=new.rate_hz,
         sample_indices=np.array(new.sample_indices, dtype=np.int64),
         symbols=tuple(new.symbols),
+        boot_id=new.boot_id,
     )
     lab.store.annotate(session_id, annotations)
     return _annotation_model(annotations)
@@ -215,14 +246,23 @@ def _session_model(session: Session) -> SessionModel:
     )
 
 
-def _recorded_stream(lab: LabState, session_id: str, key: StreamKey) -> RecordedStream:
+def _recorded_stream(
+    lab: LabState, session_id: str, key: StreamKey, gaps: Sequence[SessionGap]
+) -> RecordedStream:
     extent = lab.store.extent(session_id, key)
+    own = [g for g in gaps if (g.gateway, g.gap.device, g.gap.stream) == (key.gateway, key.device, key.stream)]
+    whole = completeness(key.stream, 0 if extent is None else extent.n_samples, own)
     return RecordedStream(
         gateway=key.gateway,
         device=key.device,
-        n_samples=0 if extent is None else extent.n_samples,
+        n_samples=whole.n_samples,
         first_ns=None if extent is None else extent.first_ns,
         last_ns=None if extent is None else extent.last_ns,
+        n_gaps=whole.n_gaps,
+        missing_samples=whole.missing_samples,
+        uncounted_gaps=whole.uncounted_gaps,
+        uncounted_ns=whole.uncounted_ns,
+        completeness=whole.fraction,
         **stream_model(key.stream).model_dump(),
     )
 
@@ -236,4 +276,5 @@ def _annotation_model(annotations: AnnotationSet) -> AnnotationModel:
         rate_hz=annotations.rate_hz,
         sample_indices=annotations.sample_indices.tolist(),
         symbols=list(annotations.symbols),
+        boot_id=annotations.boot_id,
     )

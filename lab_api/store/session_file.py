@@ -1,7 +1,10 @@
-"""One session's SQLite file: its tables, how it is read, and how blocks are written into it.
+"""One session's SQLite file: its tables, how it is read, and how records are written into it.
 
 A write stores only the samples that are not there yet and compares the others with what is, so the chunks of a
 stream never overlap. A part of a block keeps the exact time of each of its samples.
+
+A file of version 1 has no tables of gaps and frames. It is read as if they were there and empty, and gets them
+when something is written into it.
 """
 
 from __future__ import annotations
@@ -18,10 +21,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lab_api.store import chunk_codec
+from lab_api.store import chunk_codec, frame_table, gap_table
 from lab_api.store.chunks import Chunk, cut, joined_times_ns, joined_values, runs, segments
+from lab_api.store.frame_table import FrameWriter
+from lab_api.store.gap_table import declared_gaps, put_gap
+from lab_api.store.session_gaps import Run, SessionGap, stream_gaps
 from lab_api.store.session_store import (
     AmbiguousStreamError,
+    Arrivals,
     Conflict,
     Extent,
     Segment,
@@ -33,9 +40,12 @@ from lab_api.store.session_store import (
     WriteResult,
 )
 from protocols.errors import StoreError
+from protocols.frames import FrameBlock
+from protocols.gaps import Gap
+from protocols.records import Record
 from protocols.samples import SampleBlock, Stream
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x4C4C5331  # "LLS1" in the file's header
 
 _SCHEMA: Final = """
@@ -62,6 +72,7 @@ CREATE TABLE chunk (
 CREATE INDEX chunk_by_time ON chunk (stream, earliest_ns, latest_ns, n_samples);
 CREATE TABLE annotation (name TEXT PRIMARY KEY, content TEXT NOT NULL);
 """
+_SINCE_VERSION_2: Final = gap_table.SCHEMA + frame_table.SCHEMA
 
 _CHUNKS_AT_ONCE: Final = 1000
 _INT64_MAX: Final = (1 << 63) - 1
@@ -73,7 +84,7 @@ def create(path: Path, session: Session) -> None:
     """Make the file of a new session; it is durable on return."""
     with contextlib.closing(_connect(path, mode="rwc")) as db:
         db.execute("PRAGMA synchronous = FULL")
-        db.executescript(f"BEGIN; {_SCHEMA}")
+        db.executescript(f"BEGIN; {_SCHEMA} {_SINCE_VERSION_2.format(temporary='')}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         fields = asdict(session)
@@ -92,16 +103,18 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     Raises
     ------
     StoreError
-        If the file is none of ours or of another schema version.
+        If the file is none of ours or of a later schema version.
     sqlite3.Error
         If it cannot be read.
     """
     db = _connect(path, mode="rw" if write else "ro")
     try:
-        _check_schema(db, path)
+        version = _schema_version(db, path)
         if write:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+        if version == 1:
+            _add_missing_tables(db, write=write)
     except BaseException:
         db.close()
         raise
@@ -125,7 +138,7 @@ def read_session(db: sqlite3.Connection) -> Session:
 
 
 def read_streams(db: sqlite3.Connection) -> list[StreamKey]:
-    """Return the file's streams in the order of their first block."""
+    """Return the file's streams in the order of their first record."""
     rows = db.execute("SELECT gateway, device, description FROM stream ORDER BY id").fetchall()
     return [StreamKey(gateway, device, Stream.from_json(text)) for gateway, device, text in rows]
 
@@ -219,6 +232,63 @@ class StreamTable:
         n_samples, firsts_ns, lasts_ns = zip(*extents, strict=True)
         return Extent(sum(n_samples), min(firsts_ns), max(lasts_ns))
 
+    def declared(self, device: str) -> list[Gap]:
+        """Return the gaps that were declared."""
+        return declared_gaps(self.db, self.id, device, self.stream)
+
+    def gaps(self, gateway: str, device: str, session: Session, low_ns: int, high_ns: int) -> list[SessionGap]:
+        """Return where the stream is not whole in `[low_ns, high_ns)` of its session, declared or not.
+
+        The samples next to the range are looked at too: a gap that reaches into it lies between them.
+        """
+        before_ns, after_ns = self.db.execute(
+            "SELECT (SELECT max(earliest_ns) FROM chunk WHERE stream = :id AND earliest_ns < :low), "
+            "(SELECT min(earliest_ns) FROM chunk WHERE stream = :id AND earliest_ns >= :high)",
+            {"id": self.id, "low": low_ns, "high": high_ns},
+        ).fetchone()
+        opened_ns, closed_ns = session.interval_ns()
+        first_ns = opened_ns if before_ns is None else max(before_ns, opened_ns)
+        runs = self.runs_in(first_ns, closed_ns if after_ns is None else min(after_ns + 1, closed_ns))
+        interval_ns = session.opened_ns, session.closed_ns
+        gaps = stream_gaps(gateway, device, self.stream, runs, self.declared(device), interval_ns)
+        return [part for gap in gaps if (part := gap.between(low_ns, high_ns)) is not None]
+
+    def runs_in(self, low_ns: int, high_ns: int) -> list[Run]:
+        """Return the runs of samples without a missing index of which some lie in `[low_ns, high_ns)`."""
+        cursor = self.db.execute(
+            """
+            SELECT * FROM (
+                SELECT boot_id, first_index, first_index + n_samples AS end_index,
+                    earliest_ns, latest_ns, uncertainty_ns,
+                    (lag(boot_id) OVER each, lag(first_index + n_samples) OVER each)
+                        IS NOT (boot_id, first_index) AS begins,
+                    (lead(boot_id) OVER each, lead(first_index) OVER each)
+                        IS NOT (boot_id, first_index + n_samples) AS ends
+                FROM chunk WHERE stream = ? AND earliest_ns >= ? AND earliest_ns < ? AND latest_ns >= ?
+                WINDOW each AS (ORDER BY boot_id, first_index)
+            ) WHERE begins OR ends
+            """,
+            (self.id, max(low_ns - self.longest_ns, -_INT64_MAX), high_ns, low_ns),
+        )
+        found: list[Run] = []
+        for boot_id, first, end, earliest_ns, latest_ns, uncertainty_ns, begins, _ in cursor:
+            if begins:
+                found.append(Run(boot_id, first, end, earliest_ns, latest_ns, uncertainty_ns, uncertainty_ns))
+            else:
+                found[-1] = found[-1]._replace(
+                    end_index=end, last_ns=latest_ns, last_uncertainty_ns=uncertainty_ns
+                )
+        return found
+
+    def arrivals(self) -> Arrivals:
+        """Return when the pieces of the stream reached their gateway."""
+        rows = self.db.execute(
+            "SELECT boot_id, first_index, start_ns, uncertainty_ns, arrival_monotonic_ns FROM chunk "
+            "WHERE stream = ? ORDER BY boot_id, first_index",
+            (self.id,),
+        ).fetchall()
+        return Arrivals(*np.array(rows, dtype=np.int64).reshape(-1, 5).T)
+
     def holding(self, boot_id: int, first_index: int, last_index: int) -> list[Chunk]:
         """Return the chunks that hold any of the samples from `first_index` to `last_index` of a boot."""
         cursor = self.db.execute(
@@ -238,9 +308,21 @@ class SessionWriter:
     db: sqlite3.Connection
     tables: dict[StreamKey, StreamTable] = field(default_factory=dict)
     ends: dict[tuple[int, int], int] = field(default_factory=dict)
+    frames: FrameWriter = field(init=False)
 
-    def write(self, gateway: str, block: SampleBlock) -> WriteResult:
-        """Store the samples of `block` that are not there yet."""
+    def __post_init__(self) -> None:
+        self.frames = FrameWriter(self.session_id, self.db)
+
+    def write(self, gateway: str, record: Record) -> WriteResult:
+        """Store what of `record` is not there yet."""
+        if isinstance(record, FrameBlock):
+            return self.frames.write(gateway, record)
+        if isinstance(record, Gap):
+            table = self._table(StreamKey(gateway, record.device, record.stream))
+            return WriteResult(gaps=int(put_gap(self.db, table.id, record)))
+        return self._write_samples(gateway, record)
+
+    def _write_samples(self, gateway: str, block: SampleBlock) -> WriteResult:
         key = StreamKey(gateway, block.device, block.stream)
         table = self._table(key)
         first, end = block.first_index, block.first_index + block.n_samples
@@ -323,13 +405,24 @@ def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
-def _check_schema(db: sqlite3.Connection, path: Path) -> None:
+def _schema_version(db: sqlite3.Connection, path: Path) -> int:
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise StoreError(f"{path}: not a session file")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}")
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema version {version}, expected 1 to {SCHEMA_VERSION}")
+    return int(version)
+
+
+def _add_missing_tables(db: sqlite3.Connection, *, write: bool) -> None:
+    """Add the tables that version 1 lacks: to the file, or for a reader beside it and empty."""
+    if write:
+        tables = _SINCE_VERSION_2.format(temporary="")
+        db.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+    else:
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.executescript(_SINCE_VERSION_2.format(temporary="TEMPORARY"))
 
 
 def _chunk(row: Sequence[Any]) -> Chunk:

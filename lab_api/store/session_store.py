@@ -1,10 +1,15 @@
 """What a recorded session is, and what every store of sessions promises.
 
 A session has a subject, devices in roles, and an interval of lab time `[opened_ns, closed_ns)`. Its content is
-the samples of those devices in that interval, once each: a sample is known by
-`(gateway, device, stream, boot_id, sample_index)` and the first value stored under that identity stays. Samples
-are written in blocks, in any order and as often as one likes; they are read back as arrays in which neighbours
-are joined and a missing index always starts a new segment.
+what those devices and their gateways recorded in that interval, once each, written in any order and as often as
+one likes:
+
+- samples, known by `(gateway, device, stream, boot_id, sample_index)`; the first value stored under that
+  identity stays. They are read back as arrays in which neighbours are joined and a missing index always starts
+  a new segment.
+- gaps, known by `(gateway, device, stream, after_boot_id, after_index)`; of two records of one gap the one that
+  outlasts the other stays. Also what nobody declared is reported (see `session_gaps`).
+- raw frames, known by `(gateway, device, connection_id, frame index)`, by the moment of their arrival.
 """
 
 from __future__ import annotations
@@ -12,15 +17,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lab_api.store.session_gaps import SessionGap
 from protocols.errors import DefinitionError, StoreError
-from protocols.samples import SampleBlock, Stream, check_device_name
+from protocols.frames import FrameBlock
+from protocols.records import Record
+from protocols.samples import Stream, check_device_name
 
 MAX_TEXT: Final = 200
 """Longest title, role or annotation symbol, in characters."""
@@ -170,6 +178,27 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Arrivals:
+    """What is known of when the samples of a stream reached their gateway, one entry for each stored piece.
+
+    Parameters
+    ----------
+    boot_id, first_index
+        Identity of the piece's first sample, shape (n,).
+    start_ns, uncertainty_ns
+        Its time as it was stored, and the half width stated for it, shape (n,).
+    arrival_monotonic_ns
+        The gateway's monotonic clock when the frame with it was received, shape (n,).
+    """
+
+    boot_id: NDArray[np.int64]
+    first_index: NDArray[np.int64]
+    start_ns: NDArray[np.int64]
+    uncertainty_ns: NDArray[np.int64]
+    arrival_monotonic_ns: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """What a session holds of one stream in the asked-for range, ordered by boot id and sample index."""
 
@@ -215,6 +244,8 @@ class AnnotationSet:
         Position of every mark, counted at `rate_hz` from the device's sample 0, shape (n,), int64, in order.
     symbols
         One for each mark, such as WFDB's beat codes.
+    boot_id
+        The boot whose samples are counted; None where the device has only one in the session.
 
     Raises
     ------
@@ -229,6 +260,7 @@ class AnnotationSet:
     rate_hz: float
     sample_indices: NDArray[np.int64]
     symbols: tuple[str, ...]
+    boot_id: int | None = None
 
     def __post_init__(self) -> None:
         _check_match("annotation set", self.name, _PSEUDONYM, "1 to 64 letters, digits, '_', '.', '-'")
@@ -236,6 +268,8 @@ class AnnotationSet:
         check_device_name(self.device)
         if not 0 < self.rate_hz < float("inf"):
             raise DefinitionError(f"rate_hz={self.rate_hz!r} of annotation set {self.name}, expected > 0")
+        if self.boot_id is not None and not 0 <= self.boot_id < 1 << 63:
+            raise DefinitionError(f"boot_id={self.boot_id} of annotation set {self.name}, expected 0 to 2^63-1")
         indices = self.sample_indices
         if indices.shape != (len(self.symbols),) or indices.dtype != np.int64:
             raise DefinitionError(
@@ -251,17 +285,16 @@ class AnnotationSet:
 
     def canonical(self) -> str:
         """Return the set as JSON text, equal for equal sets."""
-        return _canonical_json(
-            {
-                "name": self.name,
-                "gateway": self.gateway,
-                "device": self.device,
-                "stream": self.stream,
-                "rate_hz": float(self.rate_hz),
-                "sample_indices": self.sample_indices.tolist(),
-                "symbols": self.symbols,
-            }
-        )
+        document: dict[str, object] = {
+            "name": self.name,
+            "gateway": self.gateway,
+            "device": self.device,
+            "stream": self.stream,
+            "rate_hz": float(self.rate_hz),
+            "sample_indices": self.sample_indices.tolist(),
+            "symbols": self.symbols,
+        }
+        return _canonical_json(document if self.boot_id is None else {**document, "boot_id": self.boot_id})
 
     @classmethod
     def from_canonical(cls, text: str) -> AnnotationSet:
@@ -273,7 +306,10 @@ class AnnotationSet:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Samples that came again under a known identity with another value or time; the first ones were kept."""
+    """Samples that came again under a known identity with another value or time; the first ones were kept.
+
+    Of frames the stream is `protocols.frames.RAW`, and the connection stands for the boot.
+    """
 
     session_id: str
     gateway: str
@@ -295,12 +331,32 @@ class WriteResult:
     duplicate
         Samples that were stored already and said the same.
     conflicts
-        Runs of samples that were stored already and said something else.
+        Runs of samples or frames that were stored already and said something else.
+    new_frames, duplicate_frames
+        The same of raw frames.
+    gaps
+        Records of gaps that were stored, of which some may have taken the place of earlier ones.
     """
 
     new: int = 0
     duplicate: int = 0
     conflicts: tuple[Conflict, ...] = ()
+    new_frames: int = 0
+    duplicate_frames: int = 0
+    gaps: int = 0
+
+    @classmethod
+    def total(cls, results: Iterable[WriteResult]) -> WriteResult:
+        """Return the sum of results."""
+        results = list(results)
+        return cls(
+            new=sum(r.new for r in results),
+            duplicate=sum(r.duplicate for r in results),
+            conflicts=tuple(conflict for r in results for conflict in r.conflicts),
+            new_frames=sum(r.new_frames for r in results),
+            duplicate_frames=sum(r.duplicate_frames for r in results),
+            gaps=sum(r.gaps for r in results),
+        )
 
 
 class SessionStore(Protocol):
@@ -330,18 +386,47 @@ class SessionStore(Protocol):
     def unreadable(self) -> dict[str, str]:
         """Return what was wrong with the sessions that the last call of `sessions` left out, by their ids."""
 
-    def write(self, writes: Mapping[str, Sequence[tuple[str, SampleBlock]]]) -> WriteResult:
-        """Store blocks, given as (gateway, block) for each session id; they are durable on return.
+    def write(self, writes: Mapping[str, Sequence[tuple[str, Record]]]) -> WriteResult:
+        """Store records, given as (gateway, record) for each session id; they are durable on return.
 
-        Samples known already are not stored again. After an error some sessions may have been written and
+        What is known already is not stored again. After an error some sessions may have been written and
         others not; writing everything again is always right.
         """
 
     def set_aside(self, name: str, content: bytes) -> None:
         """Keep bytes that cannot be recorded, under a name; they are durable on return."""
 
+    def aside(self) -> list[str]:
+        """Return the names of what is set aside, in order; empty once somebody has taken care of it."""
+
+    def read_aside(self, name: str) -> bytes:
+        """Return what is set aside under a name; StoreError if there is none such."""
+
     def streams(self, session_id: str) -> list[StreamKey]:
-        """Return the streams of which blocks were written, in the order of their first block."""
+        """Return the streams of which samples or gaps were written, in the order of their first record."""
+
+    def gaps(
+        self,
+        session_id: str,
+        key: StreamKey | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[SessionGap]:
+        """Return where the session, or one stream of it, is not whole in `[start_ns, end_ns)`, in order.
+
+        Gaps that reach beyond that or the session are cut, and their count within it is unknown. What nobody
+        declared is among them (see `session_gaps`), also jumps of the frame index, as gaps of the stream `RAW`.
+        """
+
+    def frames(self, session_id: str, gateway: str, device: str) -> Iterator[FrameBlock]:
+        """Yield the raw frames of a device that arrived in the session's interval, by connection and index."""
+
+    def framed_devices(self, session_id: str) -> dict[tuple[str, str], int]:
+        """Return how many frames were written for every (gateway, device) that has any."""
+
+    def arrivals(self, session_id: str, key: StreamKey) -> Arrivals:
+        """Return when the stored samples of a stream reached their gateway, by boot id and index."""
 
     def extent(self, session_id: str, key: StreamKey) -> Extent | None:
         """Return how much of the stream lies in the session's interval, or None if nothing does."""
@@ -394,6 +479,9 @@ def content_hash(
     session: Session,
     streams: Iterable[tuple[StreamKey, Iterable[Segment]]],
     annotations: Iterable[AnnotationSet],
+    *,
+    gaps: Iterable[SessionGap] = (),
+    frames: Iterable[tuple[str, str, Iterable[FrameBlock]]] = (),
 ) -> str:
     """Return the SHA-256 of a session's content, in hex, whatever store holds it and in whatever pieces.
 
@@ -402,13 +490,25 @@ def content_hash(
     its values (little-endian, sample after sample, channels together) and of its times (int64, little-endian),
     both in the order of boot id and index; and the annotation sets. Title and software version are no content.
 
+    A session with gaps or frames is of format 2, which adds to this each declared gap, cut to the session, and
+    for every device with frames the runs of their indices `[connection_id, first_frame, n_frames]`, the SHA-256
+    of their bytes (frame after frame: source, a zero byte, length as uint32, bytes) and of their arrivals
+    (int64, UTC and monotonic clock of frame after frame, little-endian). A session without them is of format 1,
+    so what was hashed before there were any has the same hash for ever. What nobody declared follows from the
+    rest and is not hashed.
+
     Parameters
     ----------
     streams
         Segments of each stream in the order of boot id and index; how long each one is does not matter.
+    gaps
+        The declared ones, as far as they lie in the session.
+    frames
+        (gateway, device, blocks in the order of connection and index); how long each one is does not matter.
     """
     described = [_described(key, segments) for key, segments in streams]
-    document = {
+    described_frames = [_described_frames(*device) for device in frames]
+    document: dict[str, object] = {
         "format": "living-lab session content 1",
         "id": session.id,
         "subject": session.subject,
@@ -418,7 +518,60 @@ def content_hash(
         "streams": sorted(text for text in described if text is not None),
         "annotations": sorted(annotation.canonical() for annotation in annotations),
     }
+    added = {
+        "gaps": sorted(_described_gap(gap) for gap in gaps),
+        "frames": sorted(text for text in described_frames if text is not None),
+    }
+    if any(added.values()):
+        document |= {"format": "living-lab session content 2", **added}
     return hashlib.sha256(_canonical_json(document).encode()).hexdigest()
+
+
+def _described_gap(gap: SessionGap) -> str:
+    return _canonical_json(
+        {
+            "gateway": gap.gateway,
+            "device": gap.gap.device,
+            "stream": gap.gap.stream.to_json(),
+            "after": [gap.gap.after_boot_id, gap.gap.after_index],
+            "interval": [gap.gap.start_ns, gap.gap.end_ns],
+            "n_samples": gap.gap.n_samples,
+            "reason": gap.gap.reason.value,
+            "is_part": gap.is_part,
+        }
+    )
+
+
+def _described_frames(gateway: str, device: str, blocks: Iterable[FrameBlock]) -> str | None:
+    data, times = hashlib.sha256(), hashlib.sha256()
+    runs: list[list[int]] = []
+    for block in blocks:
+        for source, content in zip(block.sources, block.data, strict=True):
+            data.update(b"%s\0%s" % (source.encode(), len(content).to_bytes(4, "little")))
+            data.update(content)
+        arrivals = np.stack([block.arrival_ns, block.arrival_monotonic_ns], axis=1)
+        times.update(arrivals.astype("<i8", copy=False).tobytes())
+        _extend(runs, block.connection_id, block.first_frame, block.n_frames)
+    if not runs:
+        return None
+    return _canonical_json(
+        {
+            "gateway": gateway,
+            "device": device,
+            "runs": runs,
+            "data": data.hexdigest(),
+            "times": times.hexdigest(),
+        }
+    )
+
+
+def _extend(runs: list[list[int]], count_id: int, first: int, n: int) -> None:
+    """Add `n` items from `first` of a count to the runs, joined to the last one if they follow it."""
+    last = runs[-1] if runs else None
+    if last is not None and (last[0], last[1] + last[2]) == (count_id, first):
+        last[2] += n
+    else:
+        runs.append([count_id, first, n])
 
 
 def _described(key: StreamKey, segments: Iterable[Segment]) -> str | None:
@@ -428,11 +581,7 @@ def _described(key: StreamKey, segments: Iterable[Segment]) -> str | None:
     for segment in segments:
         values.update(segment.values.T.astype(dtype, copy=False).tobytes())
         times.update(segment.times_ns.astype("<i8", copy=False).tobytes())
-        last = runs[-1] if runs else None
-        if last is not None and (last[0], last[1] + last[2]) == (segment.boot_id, segment.first_index):
-            last[2] += segment.n_samples
-        else:
-            runs.append([segment.boot_id, segment.first_index, segment.n_samples])
+        _extend(runs, segment.boot_id, segment.first_index, segment.n_samples)
     if not runs:
         return None
     return _canonical_json(

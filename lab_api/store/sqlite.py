@@ -22,13 +22,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from lab_api.store import session_file
+from lab_api.store import frame_table, session_file
 from lab_api.store.session_file import SessionWriter, StreamTable
+from lab_api.store.session_gaps import SessionGap, index_gaps
 from lab_api.store.session_store import (
     AnnotationExistsError,
     AnnotationSet,
+    Arrivals,
     Extent,
     Reading,
     Session,
@@ -40,7 +42,9 @@ from lab_api.store.session_store import (
     content_hash,
 )
 from protocols.errors import LivingLabError, StoreError
-from protocols.samples import SampleBlock, Stream
+from protocols.frames import RAW, FrameBlock
+from protocols.records import Record
+from protocols.samples import Stream
 
 _SUFFIX: Final = ".session"
 _UNFINISHED: Final = ".unfinished"
@@ -164,23 +168,74 @@ class SqliteSessionStore:
             _sync_folder(folder)
             _sync_folder(self._folder)
 
-    def write(self, writes: Mapping[str, Sequence[tuple[str, SampleBlock]]]) -> WriteResult:
-        """Store blocks, given as (gateway, block) for each session id; they are durable on return."""
+    def aside(self) -> list[str]:
+        """Return the names of what is set aside, in order; empty once somebody has taken care of it."""
+        folder = self._folder / _ASIDE
+        with _store_errors(folder):
+            self._check_folder()
+            return sorted(unquote(name) for name in os.listdir(folder)) if folder.exists() else []
+
+    def read_aside(self, name: str) -> bytes:
+        """Return what is set aside under a name; StoreError if there is none such."""
+        path = self._folder / _ASIDE / quote(name, safe="")
+        with _store_errors(path):
+            return path.read_bytes()
+
+    def write(self, writes: Mapping[str, Sequence[tuple[str, Record]]]) -> WriteResult:
+        """Store records, given as (gateway, record) for each session id; they are durable on return."""
         results: list[WriteResult] = []
         with self._lock:
-            for session_id, blocks in writes.items():
+            for session_id, records in writes.items():
                 with self._writing(session_id) as writer:
-                    results += [writer.write(gateway, block) for gateway, block in blocks]
-        return WriteResult(
-            new=sum(result.new for result in results),
-            duplicate=sum(result.duplicate for result in results),
-            conflicts=tuple(conflict for result in results for conflict in result.conflicts),
-        )
+                    results += [writer.write(gateway, record) for gateway, record in records]
+        return WriteResult.total(results)
 
     def streams(self, session_id: str) -> list[StreamKey]:
-        """Return the streams of which blocks were written, in the order of their first block."""
+        """Return the streams of which samples or gaps were written, in the order of their first record."""
         with self._reading(session_id) as (db, _):
-            return session_file.read_streams(db)
+            return [key for key in session_file.read_streams(db) if key.stream != RAW]
+
+    def gaps(
+        self,
+        session_id: str,
+        key: StreamKey | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[SessionGap]:
+        """Return where the session is not whole, by stream and time: all of it, or one stream."""
+        with self._reading(session_id) as (db, session):
+            low_ns, high_ns = _range_ns(session, start_ns, end_ns)
+            keys = session_file.read_streams(db) if key is None else [key]
+            keys.sort(key=lambda k: (k.gateway, k.device, k.stream.name, k.stream.to_json()))
+            tables = [(k, StreamTable.find(db, k.gateway, k.device, k.stream)) for k in keys]
+            gaps = [
+                gap for k, table in tables for gap in table.gaps(k.gateway, k.device, session, low_ns, high_ns)
+            ]
+            for gateway, device in frame_table.framed_devices(db) if key is None else ():
+                runs = frame_table.frame_runs(db, gateway, device, *session.interval_ns())
+                found = index_gaps(gateway, device, RAW, runs)
+                gaps += [part for gap in found if (part := gap.between(low_ns, high_ns)) is not None]
+            return gaps
+
+    def frames(self, session_id: str, gateway: str, device: str) -> Iterator[FrameBlock]:
+        """Yield the raw frames of a device that arrived in the session's interval, by connection and index."""
+        self._existing(session_id)
+        return self._frames(session_id, gateway, device)
+
+    def _frames(self, session_id: str, gateway: str, device: str) -> Iterator[FrameBlock]:
+        with self._reading(session_id) as (db, session):
+            yield from frame_table.frames_in(db, gateway, device, *session.interval_ns())
+
+    def framed_devices(self, session_id: str) -> dict[tuple[str, str], int]:
+        """Return how many frames were written for every (gateway, device) that has any."""
+        with self._reading(session_id) as (db, _):
+            return frame_table.framed_devices(db)
+
+    def arrivals(self, session_id: str, key: StreamKey) -> Arrivals:
+        """Return when the stored samples of a stream reached their gateway, by boot id and index."""
+        with self._reading(session_id) as (db, _):
+            return StreamTable.find(db, key.gateway, key.device, key.stream).arrivals()
 
     def extent(self, session_id: str, key: StreamKey) -> Extent | None:
         """Return how much of the stream lies in the session's interval, or None if nothing does."""
@@ -202,9 +257,7 @@ class SqliteSessionStore:
         """Return the samples with times in `[start_ns, end_ns)` and in the session's interval."""
         with self._reading(session_id) as (db, session):
             table = StreamTable.find(db, gateway, device, stream_name)
-            opened_ns, closed_ns = session.interval_ns()
-            low_ns = opened_ns if start_ns is None else min(max(opened_ns, start_ns), closed_ns)
-            high_ns = closed_ns if end_ns is None else max(min(closed_ns, end_ns), opened_ns)
+            low_ns, high_ns = _range_ns(session, start_ns, end_ns)
             return Reading(table.stream, table.segments_in(low_ns, high_ns, max_samples=max_samples))
 
     def annotate(self, session_id: str, annotations: AnnotationSet) -> None:
@@ -241,7 +294,17 @@ class SqliteSessionStore:
             tables = [(key, StreamTable.find(db, key.gateway, key.device, key.stream)) for key in keys]
             low_ns, high_ns = session.interval_ns()
             streams = ((key, table.pieces_in(low_ns, high_ns)) for key, table in tables)
-            return content_hash(session, streams, _annotations(db))
+            declared = (
+                SessionGap(key.gateway, gap).between(low_ns, high_ns)
+                for key, table in tables
+                for gap in table.declared(key.device)
+            )
+            frames = (
+                (gateway, device, frame_table.frames_in(db, gateway, device, low_ns, high_ns))
+                for gateway, device in frame_table.framed_devices(db)
+            )
+            gaps = (gap for gap in declared if gap is not None)
+            return content_hash(session, streams, _annotations(db), gaps=gaps, frames=frames)
 
     def is_writable(self) -> bool:
         """Return whether the store takes anything right now; the log says why not."""
@@ -336,6 +399,14 @@ class SqliteSessionStore:
         self._folder_lock = lock
         for unfinished in self._folder.glob(f"*{_UNFINISHED}*"):
             unfinished.unlink()
+
+
+def _range_ns(session: Session, start_ns: int | None, end_ns: int | None) -> tuple[int, int]:
+    """Return the part of `[start_ns, end_ns)` that lies in the session's interval."""
+    opened_ns, closed_ns = session.interval_ns()
+    low_ns = opened_ns if start_ns is None else min(max(opened_ns, start_ns), closed_ns)
+    high_ns = closed_ns if end_ns is None else max(min(closed_ns, end_ns), opened_ns)
+    return low_ns, high_ns
 
 
 def _annotations(db: sqlite3.Connection) -> list[AnnotationSet]:

@@ -84,6 +84,9 @@ Properties = Mapping[str, str | int | float | bool]
 
 Value = int | float | bool | str | bytes | NDArray[Any]
 
+Datatypes = Mapping[int | str | None, DataType]
+"""What births have declared, by a metric's alias and by its name."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
@@ -121,25 +124,30 @@ class Payload:
     metrics: tuple[Metric, ...]
 
 
-def encode_payload(metrics: Sequence[Metric], *, timestamp_ms: int, seq: int | None = None) -> bytes:
-    """Return the payload's bytes.
+def encode_payload(
+    metrics: Sequence[Metric],
+    *,
+    timestamp_ms: int,
+    seq: int | None = None,
+    uuid: str | None = None,
+    with_datatypes: bool = True,
+) -> bytes:
+    """Return the payload's bytes; data and commands leave out the data types, which the birth has told.
 
     Raises
     ------
     DefinitionError
         If a metric has no data type, or a value that its type cannot hold.
     """
-    payload = PayloadMessage(timestamp=timestamp_ms)
-    if seq is not None:
-        payload.seq = seq
+    payload = PayloadMessage(timestamp=timestamp_ms, seq=seq, uuid=uuid)
     for metric in metrics:
-        _put_metric(payload.metrics.add(), metric)
+        _put_metric(payload.metrics.add(), metric, with_datatype=with_datatypes)
     return bytes(payload.SerializeToString())
 
 
-def encode_header(*, timestamp_ms: int, seq: int) -> bytes:
+def encode_header(*, timestamp_ms: int, seq: int, uuid: str | None = None) -> bytes:
     """Return a payload with no metrics; followed by the bytes of one with metrics it is their union."""
-    return bytes(PayloadMessage(timestamp=timestamp_ms, seq=seq).SerializeToString())
+    return bytes(PayloadMessage(timestamp=timestamp_ms, seq=seq, uuid=uuid).SerializeToString())
 
 
 def parse(data: bytes) -> Any:
@@ -156,23 +164,27 @@ def parse(data: bytes) -> Any:
         raise DecodeError(f"{len(data)} bytes are not a Sparkplug B payload: {error}") from None
 
 
-def decode_payload(data: bytes, *, datatypes: Mapping[int, DataType] | None = None) -> Payload:
-    """Return the payload; `datatypes` tells the type by alias where a data message leaves it out.
+def decode_payload(data: bytes, *, datatypes: Datatypes | None = None) -> Payload:
+    """Return the payload; `datatypes` tells what is declared, since data and commands leave it out.
 
     Raises
     ------
     DecodeError
-        If the bytes are not a payload, or a value contradicts its type.
+        If the bytes are not a payload, or a value or type contradicts what is declared.
     """
-    message = parse(data)
+    return read_payload(parse(data), datatypes or {})
+
+
+def read_payload(message: Any, datatypes: Datatypes) -> Payload:
+    """Return the payload of a protobuf message; raises like `decode_payload`."""
     return Payload(
         timestamp_ms=message.timestamp if message.HasField("timestamp") else None,
         seq=message.seq if message.HasField("seq") else None,
-        metrics=tuple(_get_metric(metric, datatypes or {}) for metric in message.metrics),
+        metrics=tuple(_get_metric(metric, datatypes) for metric in message.metrics),
     )
 
 
-def _put_metric(message: Any, metric: Metric) -> None:
+def _put_metric(message: Any, metric: Metric, *, with_datatype: bool) -> None:
     if metric.name is not None:
         message.name = metric.name
     if metric.alias is not None:
@@ -181,7 +193,8 @@ def _put_metric(message: Any, metric: Metric) -> None:
         message.timestamp = metric.timestamp_ms
     if metric.datatype is None:
         raise DefinitionError(f"metric {metric.name or metric.alias} has no data type, expected one")
-    message.datatype = metric.datatype
+    if with_datatype:
+        message.datatype = metric.datatype
     if metric.is_historical:
         message.is_historical = True
     for key, value in metric.properties.items():
@@ -226,10 +239,10 @@ def _put_property(message: Any, value: str | int | float | bool) -> None:
         message.type, message.string_value = DataType.STRING, value
 
 
-def _get_metric(message: Any, datatypes: Mapping[int, DataType]) -> Metric:
+def _get_metric(message: Any, datatypes: Datatypes) -> Metric:
     alias = message.alias if message.HasField("alias") else None
     name = _text("name", message.name) if message.HasField("name") else None
-    datatype = _get_datatype(message, datatypes.get(alias) if alias is not None else None)
+    datatype = _get_datatype(message, datatypes.get(name if alias is None else alias))
     return Metric(
         name=name,
         alias=alias,
@@ -244,6 +257,11 @@ def _get_metric(message: Any, datatypes: Mapping[int, DataType]) -> Metric:
 def _get_datatype(message: Any, declared: DataType | None) -> DataType | None:
     if not message.HasField("datatype"):
         return declared
+    if declared is not None and message.datatype != declared:
+        what = message.name or message.alias
+        raise DecodeError(
+            f"metric {what} of data type {message.datatype}, expected {declared.value}: {declared.name}"
+        )
     try:
         return DataType(message.datatype)
     except ValueError:

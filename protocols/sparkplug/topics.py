@@ -98,5 +98,6 @@ def parse_topic(topic: str) -> NodeTopic:
 
 def check_id(what: str, value: str) -> None:
     """Raise `DefinitionError` unless `value` may stand in a topic as a group, node, device or host id."""
-    if not value or any(c in value for c in "+/#\0"):
+    is_text = not any("\ud800" <= c <= "\udfff" for c in value)
+    if not value or not is_text or any(c in value for c in "+/#\0"):
         raise DefinitionError(f"{what} id {value!r}, expected at least one character and none of + / #")

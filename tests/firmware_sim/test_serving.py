@@ -122,3 +122,28 @@ def test_a_record_replayed_as_a_chest_strap_arrives_whole_over_ble(shared: Path)
     sent = [part for frame in expected.advance(1e5) for part in decoder.feed(*frame).samples]
     assert np.array_equal(received, np.concatenate([part.values for part in sent], axis=1))
     assert received.shape[1] == n_samples
+
+
+def test_the_radio_of_a_ble_device_makes_its_link_fail_and_tells_why_it_failed() -> None:
+    scenario = Scenario(
+        devices=(
+            DeviceSettings("nonin-7", link="pty", subject="S01"),
+            DeviceSettings("heart-rate-strap", subject="S01"),
+        ),
+        subjects=(SubjectSettings("S01", seed=2),),
+    )
+
+    async def scene() -> None:
+        async with asyncio.timeout(30), serve_scenario(scenario, new_clock(1)) as (nonin, strap):
+            assert nonin.radio is None
+            assert strap.radio is not None
+            lost = asyncio.Event()
+            async with await BumbleAdapter.open(strap.adapter) as adapter:
+                found = await BleakScanner.find_device_by_address(strap.address, backend=adapter.scanner_class)
+                assert found is not None
+                await BleakClient(found, lambda _: lost.set(), backend=adapter.client_class).connect()
+                strap.radio.link_loss(strap.device)
+                await lost.wait()
+            strap.radio.raise_failure()
+
+    asyncio.run(scene())

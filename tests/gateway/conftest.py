@@ -25,12 +25,12 @@ from protocols.errors import DecodeError, TransportError
 from protocols.lab_clock import LabClock
 from protocols.samples import Channel, SampleBlock, Stream
 from protocols.sparkplug.host import (
-    BlockReceived,
     DeviceBorn,
     DeviceDied,
     HostApplication,
     NodeBorn,
     NodeDied,
+    RecordReceived,
     SendMessage,
 )
 from protocols.sparkplug.topics import Message
@@ -111,6 +111,8 @@ class FakeDevice:
 
     clock: LabClock = field(default_factory=lambda: LabClock(time.time_ns, time.monotonic_ns))
     refuse: str = ""
+    revivable: bool = True
+    revivals: int = 0
     connections: list[asyncio.Queue[Frame | Exception]] = field(default_factory=list)
     open_links: int = 0
     next_counter: int = 0
@@ -154,6 +156,10 @@ class FakeTransport:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+    async def revive(self) -> bool:
+        self.device.revivals += 1
+        return self.device.revivable
 
 
 @pytest.fixture
@@ -280,16 +286,16 @@ class FakeRecorder:
                     self.devices.pop(event.device, None)
                 case NodeDied():
                     self.devices.clear()
-                case BlockReceived(received=received):
+                case RecordReceived(received=received):
                     self.received.append(received.spool_seq)
                     self.historical.append(received.is_historical)
-                    self.blocks.setdefault(received.spool_seq, received.block)
+                    self.blocks.setdefault(received.spool_seq, received.record)
                     if self.acknowledging:
                         self.acknowledge(self.contiguous)
 
     @property
     def contiguous(self) -> int:
-        self._contiguous = max(self._contiguous, self.births[0].oldest_seq - 1)
+        self._contiguous = max(self._contiguous, self.births[-1].oldest_seq - 1)
         while self._contiguous + 1 in self.blocks:
             self._contiguous += 1
         return self._contiguous

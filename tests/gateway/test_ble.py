@@ -1,123 +1,41 @@
-"""The gateway's BLE transport, from simulated devices through a real HCI connection."""
+"""One connection to a simulated device, through a real HCI connection: set up, streaming, lost, regained."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from firmware_sim.device import AttError, FrameDevice, Outlet
-from firmware_sim.links.virtual_ble import VirtualRadio, serve_ble
-from gateway import ble, ble_radio
-from gateway.ble import BleRadio, BleTransport, open_radio, scan
-from gateway.transport import Frame
-from protocols.devices.kind import BleLink, DeviceKind, GattCharacteristic, GattService, GattWrite
+from firmware_sim.device import AttError, FrameDevice
+from firmware_sim.links.virtual_ble import serve_ble
+from gateway.ble import BleTransport, open_radio
+from gateway.transport import Frame, LinkError, Trouble
+from protocols.devices.kind import BleLink, GattCharacteristic, GattService, GattWrite
 from protocols.devices.registry import device_kind
 from protocols.errors import TransportError
 from protocols.lab_clock import LabClock
-
-PULSE_SERVICE = "0000180d-0000-1000-8000-00805f9b34fb"
-PULSE = "00002a37-0000-1000-8000-00805f9b34fb"
-BATTERY_SERVICE = "0000180f-0000-1000-8000-00805f9b34fb"
-BATTERY = "00002a19-0000-1000-8000-00805f9b34fb"
-ECG_SERVICE = "fb005c80-02e7-f387-1cad-8acd2d8df0c8"
-CONTROL = "fb005c81-02e7-f387-1cad-8acd2d8df0c8"
-ECG = "fb005c82-02e7-f387-1cad-8acd2d8df0c8"
-START = b"\x02\x00"
-
-CLOCK = LabClock(time.time_ns, time.monotonic_ns)
-LINK = BleLink(
-    services=(
-        GattService(PULSE_SERVICE, (GattCharacteristic(PULSE, frozenset({"notify"})),)),
-        GattService(BATTERY_SERVICE, (GattCharacteristic(BATTERY, frozenset({"read", "notify"})),)),
-        GattService(
-            ECG_SERVICE,
-            (
-                GattCharacteristic(CONTROL, frozenset({"write", "indicate"})),
-                GattCharacteristic(ECG, frozenset({"notify"})),
-            ),
-        ),
-    ),
-    reads=(BATTERY,),
-    startup=(GattWrite(CONTROL, START),),
-    mtu=232,
+from tests.gateway.ble_lab import (
+    BATTERY,
+    BATTERY_SERVICE,
+    CLOCK,
+    CONTROL,
+    ECG,
+    ECG_SERVICE,
+    INFORMED_LINK,
+    LINK,
+    PULSE,
+    PULSE_SERVICE,
+    Counter,
+    drain,
+    lab,
+    numbers,
+    strap,
+    take,
+    transport,
 )
-
-
-class Counter:
-    """Frames that carry their number and are filled up to a size."""
-
-    n_frames = None
-
-    def __init__(self, uuid: str, *, period_s: float, size: int) -> None:
-        self.uuid, self.period_s, self.size = uuid, period_s, size
-
-    def due_s(self, frame: int) -> float:
-        return (frame + 1) * self.period_s
-
-    def encode(self, frame: int, origin_s: float) -> bytes:
-        return frame.to_bytes(4, "little") + bytes(i % 251 for i in range(self.size - 4))
-
-
-def start_ecg(device: FrameDevice, command: bytes) -> bytes:
-    if command != START:
-        raise AttError(0x80, "unknown command")
-    device.start(ECG)
-    return b"\xf0" + command + b"\x00"
-
-
-def strap(
-    name: str = "strap",
-    *,
-    period_s: float = 0.02,
-    link: BleLink = LINK,
-    battery: Callable[[float], bytes] = lambda _run_s: b"\x57",
-) -> FrameDevice:
-    kind = DeviceKind("strap", "A chest strap", link, (), lambda: pytest.fail("decodes nothing"))
-    outlets = [
-        Outlet(Counter(PULSE, period_s=period_s, size=20)),
-        Outlet(Counter(ECG, period_s=period_s, size=229), on_connect=False),
-    ]
-    return FrameDevice(kind, name, outlets, values={BATTERY: battery}, controls={CONTROL: start_ecg})
-
-
-@asynccontextmanager
-async def lab(*devices: FrameDevice, **options: Any) -> AsyncIterator[tuple[VirtualRadio, BleRadio]]:
-    async with (
-        asyncio.timeout(30),
-        serve_ble(devices, CLOCK, **{"advertising_interval_ms": 20.0, **options}) as air,
-        open_radio(air.adapter) as radio,
-    ):
-        yield air, radio
-
-
-def transport(radio: BleRadio, name: str = "strap", **options: Any) -> BleTransport:
-    return BleTransport(name, LINK, CLOCK, radio, **{"find_timeout_s": 5.0, **options})
-
-
-async def take(connection: BleTransport, n: int, source: str | None = None) -> list[Frame]:
-    taken: list[Frame] = []
-    async for frame in connection.frames():
-        if source in {None, frame.source}:
-            taken.append(frame)
-        if len(taken) == n:
-            break
-    return taken
-
-
-async def drain(connection: BleTransport, into: list[Frame]) -> None:
-    async for frame in connection.frames():
-        into.append(frame)  # noqa: PERF401 - those before the error count
-
-
-def numbers(frames: list[Frame]) -> list[int]:
-    return [int.from_bytes(frame.data[:4], "little") for frame in frames]
 
 
 def test_reads_answers_and_notifications_arrive_as_frames() -> None:
@@ -175,51 +93,6 @@ def test_twenty_devices_deliver_all_their_frames_in_order() -> None:
         assert numbers(frames) == list(range(10))
 
 
-def test_a_device_is_found_by_its_address_in_any_case() -> None:
-    async def batteries() -> list[bytes]:
-        async with lab(strap()) as (air, radio):
-            address = air.addresses["strap"]
-            found = []
-            for spelling in (address.lower(), address.upper()):
-                async with transport(radio, spelling) as connection:
-                    found += await take(connection, 1, BATTERY)
-            return [frame.data for frame in found]
-
-    assert asyncio.run(batteries()) == [b"\x57", b"\x57"]
-
-
-def test_an_absent_device_is_an_error_that_names_it_and_the_radio() -> None:
-    async def look() -> None:
-        async with lab(strap()) as (air, radio):
-            with pytest.raises(TransportError, match=f"BLE device ring: not seen by {air.adapter} in 0.2 s"):
-                async with transport(radio, "ring", find_timeout_s=0.2):
-                    pytest.fail("entered")
-
-    asyncio.run(look())
-
-
-def test_absent_devices_do_not_hold_up_those_that_are_there() -> None:
-    async def connected_after_s() -> float:
-        async with lab(*(strap(f"here-{i}") for i in range(5))) as (_, radio):
-
-            async def look(name: str) -> bool:
-                try:
-                    async with transport(radio, name, find_timeout_s=2):
-                        return True
-                except TransportError:
-                    return False
-
-            absent = [asyncio.create_task(look(f"absent-{i}")) for i in range(20)]
-            await asyncio.sleep(0.1)
-            began_s = time.monotonic()
-            assert all(await asyncio.gather(*(look(f"here-{i}") for i in range(5))))
-            took_s = time.monotonic() - began_s
-            assert not any(await asyncio.gather(*absent))
-            return took_s
-
-    assert asyncio.run(connected_after_s()) < 3
-
-
 @pytest.mark.parametrize(
     ("services", "missing"),
     [
@@ -274,9 +147,11 @@ def test_a_device_that_refuses_its_startup_command_is_an_error_that_says_so() ->
     async def connect() -> None:
         device = strap()
         async with lab(device) as (air, radio):
-            with pytest.raises(TransportError, match=f"BLE device strap .*: writing 99 to {CONTROL}: .*128"):
+            refused = f"BLE device strap .*: writing 99 to {CONTROL}: .*128"
+            with pytest.raises(LinkError, match=refused) as raised:
                 async with BleTransport("strap", link, CLOCK, radio):
                     pytest.fail("entered")
+            assert raised.value.trouble is Trouble.REFUSED
             await asyncio.sleep(0.05)
             assert not air.is_connected(device)
 
@@ -402,114 +277,6 @@ def test_many_devices_lost_at_random_are_all_back_in_the_end(rng: Any) -> None:
     assert min(asyncio.run(churn())) > 5
 
 
-def test_leaving_disconnects_and_a_closed_radio_can_be_opened_again() -> None:
-    async def reopen() -> list[int]:
-        device, firsts = strap(), []
-        async with serve_ble([device], CLOCK, advertising_interval_ms=20) as air:
-            for _gateway in range(3):
-                async with open_radio(air.adapter) as radio:
-                    async with transport(radio) as connection:
-                        firsts.append(numbers(await take(connection, 1, PULSE))[0])
-                    await asyncio.sleep(0.02)
-                    assert not air.is_connected(device)
-        return firsts
-
-    firsts = asyncio.run(reopen())
-    assert firsts == sorted(set(firsts))
-
-
-def test_the_radio_finds_a_simulator_that_was_started_again() -> None:
-    async def restart() -> list[bytes]:
-        async with asyncio.timeout(20):
-            async with serve_ble([strap()], CLOCK, advertising_interval_ms=20) as air:
-                port = int(air.adapter.rsplit(":", 1)[1])
-                opened = open_radio(air.adapter)
-                radio = await opened.__aenter__()
-                connection = await transport(radio).__aenter__()
-            with pytest.raises(TransportError, match="connection lost"):
-                await take(connection, 1000)
-            await connection.__aexit__(None, None, None)
-            with pytest.raises(TransportError, match=f"BLE device strap: no scan with {air.adapter}: "):
-                await transport(radio).__aenter__()
-            async with serve_ble([strap()], CLOCK, port=port, advertising_interval_ms=20):
-                async with transport(radio) as again:
-                    frames = await take(again, 1, BATTERY)
-                await opened.__aexit__(None, None, None)
-            return [frame.data for frame in frames]
-
-    assert asyncio.run(restart()) == [b"\x57"]
-
-
-def test_a_radio_lost_while_looking_for_a_device_is_an_error_at_once() -> None:
-    async def lose() -> float:
-        async with asyncio.timeout(20):
-            serving = serve_ble([strap()], CLOCK)
-            air = await serving.__aenter__()
-            async with open_radio(air.adapter) as radio:
-                looking = asyncio.create_task(transport(radio, "absent").__aenter__())
-                await asyncio.sleep(0.1)
-                began_s = time.monotonic()
-                await serving.__aexit__(None, None, None)
-                with pytest.raises(TransportError, match="BLE device absent: no scan with"):
-                    await looking
-                return time.monotonic() - began_s
-
-    assert asyncio.run(lose()) < 2
-
-
-def test_whoever_looks_for_a_device_is_told_when_the_radio_is_closed() -> None:
-    async def close() -> None:
-        async with asyncio.timeout(20), serve_ble([strap()], CLOCK) as air:
-            async with open_radio(air.adapter) as radio:
-                looking = asyncio.create_task(transport(radio, "absent").__aenter__())
-                await asyncio.sleep(0.1)
-            with pytest.raises(TransportError, match=r"no scan with .*: the radio was closed"):
-                await looking
-
-    asyncio.run(close())
-
-
-def test_the_radio_does_one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = ble_radio.establish_connection
-    under_way: list[int] = []
-
-    async def watched(*args: Any, **options: Any) -> Any:
-        device = options["backend"].adapter.device
-        under_way.append(len(under_way))
-        assert len(under_way) == 1
-        assert not device.is_scanning
-        client = await connect(*args, **options)
-        assert not device.is_scanning
-        under_way.pop()
-        return client
-
-    monkeypatch.setattr(ble_radio, "establish_connection", watched)
-    names = [f"strap-{i}" for i in range(5)]
-
-    async def connect_all() -> None:
-        async with lab(*map(strap, names)) as (_, radio):
-
-            async def one(name: str) -> None:
-                async with transport(radio, name) as connection:
-                    await take(connection, 3)
-
-            absent = asyncio.create_task(transport(radio, "absent").__aenter__())
-            await asyncio.gather(*map(one, names))
-            absent.cancel()
-            await asyncio.wait({absent})
-
-    asyncio.run(connect_all())
-
-
-def test_an_adapter_that_is_not_there_is_an_error_that_names_it() -> None:
-    async def open_nothing() -> None:
-        with pytest.raises(TransportError, match=r"BLE adapter tcp-client:127\.0\.0\.1:9: "):
-            async with open_radio("tcp-client:127.0.0.1:9"):
-                pytest.fail("opened")
-
-    asyncio.run(open_nothing())
-
-
 def test_a_cancelled_connection_ends_as_cancelled_and_lets_go_of_the_device() -> None:
     async def cancel() -> None:
         device = strap()
@@ -527,43 +294,6 @@ def test_a_cancelled_connection_ends_as_cancelled_and_lets_go_of_the_device() ->
                 await take(connection, 3)
 
     asyncio.run(cancel())
-
-
-def test_a_scan_lists_what_advertises() -> None:
-    async def seen() -> list[ble.Advertisement]:
-        async with lab(strap("a"), strap("b")) as (air, radio):
-            found = await scan(radio, 0.2)
-            assert {device.name: device.address for device in found} == air.addresses
-            return found
-
-    for device in asyncio.run(seen()):
-        assert device.rssi_dbm < 0
-        assert PULSE_SERVICE in device.services
-
-
-def test_a_scan_goes_on_beside_devices_that_connect() -> None:
-    async def both() -> set[str | None]:
-        async with lab(strap("a"), strap("b")) as (_, radio):
-            scanning = asyncio.create_task(scan(radio, 0.5))
-            async with transport(radio, "a") as connection:
-                await take(connection, 3)
-                return {device.name for device in await scanning}
-
-    assert "b" in asyncio.run(both())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="BlueZ is Linux's")
-def test_a_machine_without_bluetooth_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/at/all")
-
-    async def look() -> None:
-        async with open_radio() as radio:
-            with pytest.raises(TransportError, match="BLE device strap: no scan with bluez: "):
-                await transport(radio).__aenter__()
-            with pytest.raises(TransportError, match="no scan with bluez: "):
-                await scan(radio, 1)
-
-    asyncio.run(look())
 
 
 @pytest.mark.parametrize("name", ["heart-rate-strap", "pulse-oximeter", "polar-h10"])
@@ -589,36 +319,67 @@ def test_the_kinds_of_the_registry_connect(name: str) -> None:
     assert commands == [write.data for write in link.startup]
 
 
-def test_an_adapter_of_our_own_without_bumble_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gateway.bumble_backend", None)
-
-    async def open_it() -> None:
-        with pytest.raises(
-            TransportError, match=r"BLE adapter usb:0: .*expected the package bumble to be installed"
-        ):
-            async with open_radio("usb:0"):
-                pytest.fail("opened")
-
-    asyncio.run(open_it())
-
-
-def test_a_radio_closes_even_if_a_listener_leaves_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    class SilentScanner:
-        def __init__(self, *_: object, **__: object) -> None: ...
-
-        async def __aenter__(self) -> None: ...
-
-        async def __aexit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(ble_radio, "BleakScanner", SilentScanner)
-
+def test_a_revived_connection_is_subscribed_and_started_anew() -> None:
     async def run() -> None:
-        radio = BleRadio("")
-        async with radio.listening(lambda *_: None):
-            await asyncio.sleep(0.01)
-            async with radio.listening(lambda *_: None):
-                pass
-            async with asyncio.timeout(2):
-                await radio.close()
+        device = strap()
+        async with lab(device) as (_, radio), transport(radio) as connection:
+            before = numbers(await take(connection, 3, ECG))
+            for outlet in device.outlets:
+                outlet.running = False
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await drain(connection, [])
+            assert await connection.revive()
+            assert numbers(await take(connection, 3, ECG))[0] > before[-1]
 
     asyncio.run(run())
+
+
+def test_a_connection_that_was_lost_or_does_not_answer_cannot_be_revived() -> None:
+    async def run() -> None:
+        device = strap()
+        async with lab(device) as (air, radio):
+            assert not await transport(radio).revive()
+            async with transport(radio, answer_timeout_s=0.2) as connection:
+                await take(connection, 3, ECG)
+                air.mute(device)
+                assert not await connection.revive()
+                air.unmute(device)
+                assert await connection.revive()
+                air.link_loss(device)
+                with pytest.raises(LinkError):
+                    await drain(connection, [])
+                assert not await connection.revive()
+
+    asyncio.run(run())
+
+
+def test_a_device_whose_firmware_changed_is_connected_anew() -> None:
+    versions = iter([b"1.0", b"1.0", b"2.0", b"2.0"])
+
+    async def run() -> None:
+        device = strap(link=INFORMED_LINK, firmware=lambda _run_s: next(versions))
+        async with lab(device) as (_, radio):
+            for _ in range(2):
+                async with transport(radio, link=INFORMED_LINK) as connection:
+                    await take(connection, 3, ECG)
+            with pytest.raises(LinkError, match=r"firmware changed from b'1\.0' to b'2\.0'") as raised:
+                async with transport(radio, link=INFORMED_LINK):
+                    pytest.fail("entered")
+            assert raised.value.trouble is Trouble.TRANSIENT
+            async with transport(radio, link=INFORMED_LINK) as connection:
+                await take(connection, 3, ECG)
+
+    asyncio.run(run())
+
+
+def test_a_connection_too_narrow_for_the_device_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    wide = BleLink(LINK.services, reads=LINK.reads, startup=LINK.startup, mtu=500)
+
+    async def run() -> None:
+        async with lab(strap()) as (_, radio), transport(radio, link=wide) as connection:
+            await take(connection, 3, PULSE)
+
+    asyncio.run(run())
+    assert "strap: ATT MTU 232, expected 500" in caplog.text

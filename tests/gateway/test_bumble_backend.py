@@ -12,6 +12,7 @@ from bleak import BleakAdapter, BleakClient, BleakScanner
 from bleak.backends.device import BLEDevice
 from bleak.exc import BleakDeviceNotFoundError, BleakError, BleakGATTProtocolError
 from bleak_retry_connector import BleakConnectionError, BleakNotFoundError, establish_connection
+from bumble.transport.common import Transport
 
 from firmware_sim.device import AttError, FrameDevice
 from firmware_sim.links.virtual_ble import VirtualRadio, serve_ble
@@ -348,3 +349,26 @@ def test_the_failure_of_a_connection_is_told_to_the_retry_connector_as_a_lost_on
             cutting.cancel()
 
     asyncio.run(connect_in_vain())
+
+
+def test_a_closed_adapter_and_its_links_are_lost_even_if_its_transport_does_not_say_so() -> None:
+    async def run() -> None:
+        async with lab(echo_device()) as (_, adapter):
+            lost = asyncio.Event()
+            client = await connect(adapter, lost.set)
+            closing, adapter._transport = adapter._transport, _MuteTransport()
+            assert await adapter.power_cycle()
+            assert lost.is_set()
+            assert not client.is_connected
+            assert adapter.lost.done()
+            await closing.close()
+
+    asyncio.run(run())
+
+
+class _MuteTransport(Transport):
+    """Closes without a word, as Bumble's for USB."""
+
+    def __init__(self) -> None: ...
+
+    async def close(self) -> None: ...

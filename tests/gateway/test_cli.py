@@ -88,3 +88,29 @@ def test_a_mistake_in_the_configuration_is_one_sentence_and_exit_code_2(tmp_path
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert "gateway.toml: [[device]] 'reference': kind='nonin-77'" in line
+
+
+def test_a_device_with_the_gateways_own_name_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, port: tuple[int, str]
+) -> None:
+    config = CONFIG.format(port=port[1]).replace('"reference"', '"gateway"')
+    ended = subprocess.run(command(tmp_path, config), capture_output=True, text=True, check=False, timeout=20)
+    assert ended.returncode == 2
+    assert "another name" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_spool_that_another_gateway_uses_is_one_sentence_and_exit_code_1(
+    tmp_path: Path, port: tuple[int, str]
+) -> None:
+    run = command(tmp_path, CONFIG.format(port=port[1]))
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stderr is not None
+            assert "reference -> mqtt://127.0.0.1:1" in first.stderr.readline()
+            ended = subprocess.run(run, capture_output=True, text=True, check=False, timeout=20)
+        finally:
+            first.kill()
+    assert ended.returncode == 1
+    assert "in use by another gateway" in ended.stderr
+    assert "Traceback" not in ended.stderr

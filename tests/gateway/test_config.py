@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,116 @@ def test_without_clock_and_devices_lab_time_is_utc(tmp_path: Path) -> None:
     assert (config.speed, config.origin_ns, config.devices) == (1.0, 0, ())
 
 
+def test_what_is_not_configured_has_a_default(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD)
+    assert (config.max_spool_age_s, config.health_host, config.health_port) == (None, "127.0.0.1", None)
+    assert config.brokers == (Broker("127.0.0.1", 1884),)
+    assert config.devices[0].silence_s is None
+
+
+def test_age_health_and_silence_are_settings(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        'data = "spool"', 'data = "spool"\nmax_spool_age_s = 86400\nhealth_port = 9100\nhealth_host = "::1"'
+    ).replace('port = "/dev/ttyUSB0"', 'port = "/dev/ttyUSB0"\nsilence_s = 3')
+    config = load(tmp_path, text)
+    assert (config.max_spool_age_s, config.health_host, config.health_port) == (86_400.0, "::1", 9100)
+    assert [device.silence_s for device in config.devices] == [3.0, None, None]
+
+
+def test_several_brokers_are_kept_in_their_order_with_one_login(tmp_path: Path) -> None:
+    urls = '"mqtt://a", "mqtt://b:99"'
+    config = load(tmp_path, GOOD.replace('broker = "mqtt://127.0.0.1:1884"', f"brokers = [{urls}]"), **LOGIN)
+    login = {"username": "g1", "password": LOGIN["LAB_MQTT_PASSWORD"]}
+    assert config.brokers == (Broker("a", 1883, **login), Broker("b", 99, **login))
+    assert config.broker == config.brokers[0]
+    both = GOOD.replace("[clock]", 'brokers = ["mqtt://b"]\n[clock]')
+    assert [str(broker) for broker in load(tmp_path, both).brokers] == [
+        "mqtt://127.0.0.1:1884",
+        "mqtt://b:1883",
+    ]
+
+
+ENROLMENT = """
+identity = "lab/gateway-1"
+host = "recorder"
+brokers = ["mqtt://a", "mqtt://b"]
+password = "secret"
+"""
+
+ENROLLED = '[gateway]\nenrolment = "gateway-1.enrolment"\ndata = "spool"\n'
+
+
+def enrol(folder: Path, text: str = ENROLMENT, mode: int = 0o600) -> None:
+    path = folder / "gateway-1.enrolment"
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def test_an_enrolment_says_who_the_gateway_is_and_where_it_logs_in(tmp_path: Path) -> None:
+    enrol(tmp_path)
+    config = load(tmp_path, ENROLLED, **LOGIN)
+    assert (str(config.node), config.host) == ("lab/gateway-1", "recorder")
+    login = {"username": "lab/gateway-1", "password": LOGIN["LAB_MQTT_PASSWORD"]}
+    assert config.brokers == (Broker("a", 1883, **login), Broker("b", 1883, **login))
+    assert "secret" not in repr(config)
+
+
+def test_an_enrolments_login_serves_at_another_address(tmp_path: Path) -> None:
+    enrol(tmp_path)
+    config = load(tmp_path, ENROLLED + 'broker = "mqtt://moved:99"\nname = "gateway-1"')
+    assert config.brokers == (
+        Broker("moved", 99, username="lab/gateway-1", password=LOGIN["LAB_MQTT_PASSWORD"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("enrolment", "setting", "complaint"),
+    [
+        (ENROLMENT, 'name = "gateway-2"', "name='gateway-2', expected 'gateway-1' as enrolled"),
+        (ENROLMENT, 'group = "ward"', "group='ward', expected 'lab' as enrolled"),
+        (ENROLMENT, 'ca = "x.pem"', "ca beside enrolment, expected either"),
+        (ENROLMENT.replace("lab/gateway-1", "lab"), "", "an enrolment of 'lab', expected a gateway's"),
+        (ENROLMENT.replace("lab/gateway-1", "a/b/c"), "", "id 'b/c', expected"),
+        (ENROLMENT.replace('password = "secret"', ""), "", "no certificate, expected an enrolment"),
+        (ENROLMENT.replace('["mqtt://a", "mqtt://b"]', "[]"), "", r"brokers=\[\], expected a list"),
+        (ENROLMENT.replace("mqtt://a", "http://a"), "", "'http://a', expected mqtt://"),
+        ("identity", "", "expected an enrolment made by lab enrol"),
+    ],
+)
+def test_an_enrolment_that_does_not_fit_is_refused(
+    tmp_path: Path, enrolment: str, setting: str, complaint: str
+) -> None:
+    enrol(tmp_path, enrolment)
+    with pytest.raises(DefinitionError, match=complaint) as caught:
+        load(tmp_path, ENROLLED + setting)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_enrolment_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"gateway-1\.enrolment: no such file"):
+        load(tmp_path, ENROLLED)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_a_secret_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
+    enrol(tmp_path, mode=0o604)
+    with pytest.raises(DefinitionError, match=r"mode 604, expected .*: chmod 600 .*gateway-1\.enrolment"):
+        load(tmp_path, ENROLLED)
+    enrol(tmp_path, mode=0o640)
+    assert load(tmp_path, ENROLLED).name == "gateway-1"
+
+
+def test_certificate_files_are_looked_for_beside_the_configuration_and_must_be_usable(tmp_path: Path) -> None:
+    text = GOOD.replace("mqtt://127.0.0.1:1884", "mqtts://127.0.0.1").replace(
+        "[clock]", 'ca = "ca.pem"\n[clock]'
+    )
+    with pytest.raises(DefinitionError, match=rf"broker: {tmp_path}/ca\.pem: .*No such file"):
+        load(tmp_path, text)
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(DefinitionError, match=rf"broker: {tmp_path}/ca\.pem: .*expected PEM"):
+        load(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("url", "broker"),
     [
@@ -110,16 +221,27 @@ MISTAKES = [
     ('data = "spool"', 'data = "spool"\nblock_s = true', r"\[gateway\]: block_s=True, expected a number"),
     ('data = "spool"', 'data = "spool"\nblock_s = 0', r"\[gateway\]: block_s=0.0, expected 0.01 to 60"),
     ('data = "spool"', 'data = "spool"\nmax_spool_bytes = 5', r"max_spool_bytes=5, expected"),
+    ('data = "spool"', 'data = "spool"\nmax_spool_age_s = 0.5', r"max_spool_age_s=0.5, expected"),
+    ('data = "spool"', 'data = "spool"\nhealth_port = 65536', r"health_port=65536, expected"),
+    (
+        'data = "spool"',
+        'data = "spool"\nca = "x"',
+        r"broker: a certificate for mqtt://.*expected an address mqtts",
+    ),
+    ('data = "spool"', 'data = "spool"\nkey = "x"', r"broker: key=.* without certificate, expected both"),
+    ('data = "spool"', 'data = "spool"\nbrokers = [7]', r"\[gateway\]: brokers=\[7\], expected texts"),
+    ('broker = "mqtt://127.0.0.1:1884"', "", r"\[gateway\]: no broker, expected an address or an enrolment"),
+    ('port = "/dev/ttyUSB0"', 'port = "x"\nsilence_s = 0', r"'reference': silence_s=0.0, expected"),
     ('group = "lab"', 'group = "a/b"', r"\[gateway\]: group id 'a/b', expected"),
     ('name = "gateway-1"', "name = 7", r"\[gateway\]: name=7, expected a text"),
     ("[clock]", "[clck]", r"top level: unknown key 'clck', expected only clock, device, gateway"),
     ("speed = 20", "speed = 0", r"speed=0.0, expected"),
     ("speed = 20", "speed = nan", r"speed=nan, expected"),
-    ("origin = 2026-01-01T00:00:00Z", "", r"\[clock\]: speed=20.0 without origin"),
+    ("origin = 2026-01-01T00:00:00Z", "", r"\[clock\]: no origin at speed 20.0, expected"),
     (
         "origin = 2026-01-01T00:00:00Z",
         "origin = 2026-01-01T00:00:00",
-        r"\[clock\]: origin=.*expected a time zone",
+        r"\[clock\]: origin 2026-01-01 00:00:00, expected a moment with its time zone",
     ),
     ("origin = 2026-01-01T00:00:00Z", 'origin = "now"', r"\[clock\]: origin='now', expected a date and time"),
     ('kind = "nonin-7"', 'kind = "nonin-8"', r"\[\[device\]\] 'reference': kind='nonin-8'.*expected one of"),
@@ -168,3 +290,17 @@ def test_settings_made_in_code_are_checked_as_well(kind: DeviceKind) -> None:
         DeviceConfig("dut", kind)
     with pytest.raises(DefinitionError, match="no address"):
         DeviceConfig("dut", device_kind("pulse-oximeter"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_a_key_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
+    for name in ("own.crt", "own.key"):
+        (tmp_path / name).write_text("PEM")
+        (tmp_path / name).chmod(0o644)
+    text = GOOD.replace("mqtt://127.0.0.1:1884", "mqtts://127.0.0.1")
+    text = text.replace("[clock]", 'certificate = "own.crt"\nkey = "own.key"\n[clock]')
+    with pytest.raises(DefinitionError, match=r"own\.key: mode 644, expected"):
+        load(tmp_path, text)
+    (tmp_path / "own.key").chmod(0o600)
+    with pytest.raises(DefinitionError, match=r"own\.crt: .*expected PEM that goes with its key"):
+        load(tmp_path, text)

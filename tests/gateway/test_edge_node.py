@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import pytest
 from gateway.config import Broker
 from gateway.edge_node import EdgeNode
 from gateway.spool import Spool
+from protocols.gaps import Gap, GapReason
 from protocols.lab_clock import LabClock
 from protocols.samples import Channel, SampleBlock, Stream
-from protocols.sparkplug.blocks import encode_block
+from protocols.sparkplug.blocks import encode_record
 from protocols.sparkplug.edge_node import REBIRTH
 from protocols.sparkplug.payload import DataType, Metric, encode_payload
 from protocols.sparkplug.topics import MessageType, NodeId
@@ -44,6 +45,8 @@ class Bench:
     def __init__(self, folder: Path, port: int, **options: Any) -> None:
         self.folder = folder
         self.port = port
+        self.other_ports: list[int] = []
+        self.spool_options: dict[str, Any] = {}
         self.options = {"stall_s": 0.4, **options}
         self.put = 0
 
@@ -53,12 +56,13 @@ class Bench:
         self.spool = Spool(
             self.folder / "spool.sqlite",
             commit_s=0.02,
+            **self.spool_options,
             on_commit=lambda: loop.call_soon_threadsafe(lambda: self.edge_node.committed()),
         )
         self.edge_node = EdgeNode(
             NODE,
             host="lab",
-            broker=Broker("127.0.0.1", self.port),
+            brokers=[Broker("127.0.0.1", port) for port in (self.port, *self.other_ports)],
             spool=self.spool,
             clock=LabClock(time.time_ns, time.monotonic_ns),
             **self.options,
@@ -78,8 +82,19 @@ class Bench:
             self.spool.put(
                 device,
                 stream,
-                lambda seq, number: encode_block(made, spool_seq=seq, stream_number=number),  # noqa: B023
+                lambda seq, number: encode_record(made, spool_seq=seq, stream_number=number),  # noqa: B023
             )
+
+
+@pytest.fixture
+def mosquitto_2(mosquitto: Any, tmp_path: Path) -> Iterator[Any]:
+    """Another broker of the same kind."""
+    folder = tmp_path / "second broker"
+    folder.mkdir()
+    second = type(mosquitto)(mosquitto.binary, folder)
+    second.start()
+    yield second
+    second.kill()
 
 
 def test_blocks_arrive_in_order_bit_for_bit_and_leave_the_spool(
@@ -415,3 +430,216 @@ def test_what_an_earlier_run_left_is_delivered_under_its_own_description(
     asyncio.run(later())
     streams = [(recorder.blocks[seq].device, recorder.blocks[seq].stream) for seq in range(1, 16)]
     assert streams == [("dut", ECG)] * 5 + [("removed", ECG)] * 5 + [("dut", FAST_ECG)] * 5
+
+
+def test_live_blocks_are_not_held_up_by_a_backlog_that_cannot_drain(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port, window_blocks=10, stall_s=60)
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            edge_node.device_online("dut", (ECG,), {})
+            bench.spool_blocks(100)
+            await until(lambda: bench.spool.committed == 100)
+            recorder = recorders(mosquitto.port)
+            recorder.acknowledging = False
+            await until(lambda: len(recorder.received) == 10)
+            bench.spool_blocks(20)
+            await until(lambda: set(range(101, 121)) <= set(recorder.received))
+            live = [h for seq, h in zip(recorder.received, recorder.historical, strict=True) if seq > 100]
+            assert not any(live)
+            recorder.acknowledging = True
+            recorder.acknowledge(10)
+            await asyncio.wait_for(edge_node.drained(), 15)
+            assert edge_node.health().resent_blocks == 0
+            assert sorted(recorder.received) == list(range(1, 121))
+
+    asyncio.run(run())
+
+
+def test_one_server_at_a_time_and_the_next_one_when_the_recorder_is_not_there(
+    mosquitto: Any,
+    mosquitto_2: Any,
+    recorders: Callable[..., Any],
+    tmp_path: Path,
+    until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.edge_node.HOST_SILENT_S", 0.3)
+    bench = Bench(tmp_path, mosquitto.port)
+    bench.other_ports = [mosquitto_2.port]
+    second = recorders(mosquitto_2.port)
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            bench.spool_blocks(20)
+            await asyncio.wait_for(edge_node.drained(), 15)
+            assert edge_node.health().broker.endswith(str(mosquitto_2.port))
+            first = recorders(mosquitto.port)
+            await asyncio.sleep(0.3)
+            assert first.births == []
+            second.mute = True
+            second.go_offline()
+            bench.spool_blocks(20)
+            await asyncio.wait_for(edge_node.drained(), 15)
+            assert edge_node.health().broker.endswith(str(mosquitto.port))
+            assert set(range(21, 41)) <= set(first.blocks)
+            numbers = [birth.oldest_seq for birth in first.births]
+            assert numbers == [21]
+            mosquitto.kill()
+            second.mute = False
+            second.come_back()
+            bench.spool_blocks(20)
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+
+
+def test_health_figures_are_in_the_births_and_travel_when_they_change(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port)
+    recorder = recorders(mosquitto.port)
+    told: list[tuple[str, dict[str, Any]]] = []
+    receive = recorder.application.receive
+
+    def listen(topic: str, payload: bytes, now_ms: int) -> Any:
+        events = receive(topic, payload, now_ms)
+        told.extend((type(e).__name__, dict(e.metrics)) for e in events if type(e).__name__.endswith("Metrics"))
+        return events
+
+    recorder.application.receive = listen
+
+    def backlog(value: int) -> list[Metric]:
+        return [
+            Metric("Health/backlog", datatype=DataType.INT64, value=value),
+            Metric("Health/fault", datatype=DataType.STRING, value=""),
+        ]
+
+    def battery(value: float) -> dict[str, list[Metric]]:
+        return {"dut": [Metric("Health/battery", datatype=DataType.DOUBLE, value=value)], "away": backlog(1)}
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            edge_node.report(backlog(1), battery(80.0))
+            edge_node.device_online("dut", (ECG,), {})
+            await until(lambda: len(told) == 2)
+            assert told[0] == ("NodeMetrics", {"Health/backlog": 1, "Health/fault": ""})
+            assert told[1] == ("DeviceMetrics", {"Health/battery": 80.0})
+            edge_node.report(backlog(1), battery(80.0))
+            edge_node.report(backlog(2), battery(79.5))
+            await until(lambda: len(told) == 4)
+            assert told[2] == ("NodeMetrics", {"Health/backlog": 2})
+            assert told[3] == ("DeviceMetrics", {"Health/battery": 79.5})
+            edge_node.report([*backlog(2), Metric("Health/new", datatype=DataType.INT64, value=7)])
+            await until(lambda: len(recorder.births) == 2)
+            await until(lambda: len(told) == 6)
+            assert told[4][1] == {"Health/backlog": 2, "Health/fault": "", "Health/new": 7}
+            assert told[5] == ("DeviceMetrics", {"Health/battery": 79.5})
+            bench.spool_blocks(3)
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+
+
+def test_damaged_and_huge_commands_are_counted_and_logged_once_in_a_while(
+    mosquitto: Any,
+    recorders: Callable[..., Any],
+    tmp_path: Path,
+    until: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port)
+    recorder = recorders(mosquitto.port)
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            await until(lambda: recorder.births)
+            for _ in range(20):
+                recorder.publish_raw(NODE.topic(MessageType.NCMD), b"\xff not protobuf")
+                recorder.acknowledge(5, incarnation=12345)
+            recorder.publish_raw(NODE.topic(MessageType.NCMD), bytes(1 << 20))
+            recorder.acknowledge((1 << 63) - 1)
+            await until(lambda: edge_node.health().rejected_commands == 21)
+            await until(lambda: edge_node.health().ignored_watermarks == 21)
+            bench.spool_blocks(5)
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+    assert len([r for r in caplog.records if r.name == "gateway.edge_node" and "ignored" in r.message]) == 2
+
+
+def test_births_asked_for_again_and_again_are_given_once_in_a_while(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port)
+    recorder = recorders(mosquitto.port)
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            await until(lambda: recorder.births)
+            started = time.monotonic()
+            for _ in range(200):
+                recorder.publish_raw(NODE.topic(MessageType.NCMD), REBIRTH_COMMAND)
+                await asyncio.sleep(0.005)
+            await until(lambda: len(recorder.births) >= 2)
+            assert len(recorder.births) <= 2 + (time.monotonic() - started)
+            bench.spool_blocks(5)
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+
+
+def test_a_spool_that_has_to_be_replaced_goes_on_as_another_one(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port, window_blocks=10, stall_s=60)
+    recorder = recorders(mosquitto.port)
+    recorder.acknowledging = False
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            edge_node.device_online("dut", (ECG,), {})
+            bench.spool_blocks(60)
+            await until(lambda: len(recorder.received) == 10)
+            before = bench.spool.incarnation
+            bench.spool._suspect("a test says so")
+            await until(lambda: bench.spool.incarnation != before)
+            recorder.blocks.clear()
+            recorder.births.clear()
+            recorder._contiguous = 0
+            recorder.acknowledging = True
+            await until(lambda: recorder.births)
+            assert recorder.births[0].incarnation == bench.spool.incarnation
+            bench.spool_blocks(10)
+            await asyncio.wait_for(edge_node.drained(), 15)
+
+    asyncio.run(run())
+    assert [recorder.blocks[k + 1] for k in range(70)] == [block(k) for k in range(70)]
+
+
+def test_blocks_that_became_too_old_are_not_waited_for(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port)
+    bench.spool_options = {"max_age_s": 0.5}
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            edge_node.device_online("dut", (ECG,), {})
+            recorder = recorders(mosquitto.port)
+            await until(lambda: recorder.births)
+            recorder.acknowledging = False
+            bench.spool_blocks(30)
+            await until(lambda: bench.spool.expired_blocks >= 30)
+            recorder.blocks.clear()  # they could not be stored
+            recorder.acknowledging = True
+            await until(lambda: len(recorder.births) > 1)
+            bench.spool_blocks(5)
+            await until(lambda: bench.spool.acknowledged >= 35)
+            gaps = [r for r in recorder.blocks.values() if isinstance(r, Gap)]
+            assert sum(gap.n_samples or 0 for gap in gaps) >= 30 * 64
+            assert {gap.reason for gap in gaps} == {GapReason.SPOOL_FULL}
+
+    asyncio.run(run())

@@ -8,19 +8,24 @@ import os
 import pty
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from firmware_sim.catalogue import Setup, simulated_device
 from firmware_sim.links.rfc2217 import serve_rfc2217
 from firmware_sim.signals.subject import Subject
 from gateway.serial_port import SerialTransport
-from gateway.transport import Frame
+from gateway.transport import Frame, LinkError, Trouble
 from protocols.devices.kind import SERIAL_SOURCE, SerialLink
 from protocols.errors import TransportError
 from protocols.lab_clock import LabClock
@@ -42,14 +47,24 @@ class Pty:
         self.master = self.slave = -1
 
 
-@pytest.fixture
-def port() -> Iterator[Pty]:
+def new_pty() -> Pty:
     master, slave = pty.openpty()
     tty.setraw(master)
     tty.setraw(slave)
-    made = Pty(master, slave, os.ttyname(slave))
+    return Pty(master, slave, os.ttyname(slave))
+
+
+@pytest.fixture
+def port() -> Iterator[Pty]:
+    made = new_pty()
     yield made
     made.unplug()
+
+
+def usb_port(device: str, vendor: int, product: int, serial_number: str | None) -> ListPortInfo:
+    port = ListPortInfo(device, skip_link_detection=True)
+    port.vid, port.pid, port.serial_number = vendor, product, serial_number
+    return port
 
 
 async def read_bytes(transport: SerialTransport, n: int) -> list[Frame]:
@@ -129,16 +144,130 @@ def test_an_address_that_leads_nowhere_is_named(url: str) -> None:
         asyncio.run(run())
 
 
+HOLD = """
+import os, sys
+from serial import Serial
+port = Serial(sys.argv[1], exclusive=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_port_that_another_process_holds_is_an_error_that_names_the_process(port: Pty) -> None:
+    async def run(holder: int) -> None:
+        with pytest.raises(
+            LinkError, match=rf"serial port {port.path} is in use \(python.*, process {holder}\): "
+        ) as raised:
+            async with SerialTransport(port.path, LINK, CLOCK):
+                pytest.fail("opened")
+        assert raised.value.trouble is Trouble.BUSY
+
+    command = [sys.executable, "-c", HOLD, port.path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        asyncio.run(run(other.pid))
+        other.stdin.close()
+
+
 def test_a_port_is_opened_by_one_only(port: Pty) -> None:
     async def run() -> None:
         async with SerialTransport(port.path, LINK, CLOCK):
-            with pytest.raises(TransportError, match=port.path):
+            with pytest.raises(LinkError, match=f"serial port {port.path} is in use: ") as raised:
                 async with SerialTransport(port.path, LINK, CLOCK):
-                    pass
+                    pytest.fail("opened")
+            assert raised.value.trouble is Trouble.BUSY
         async with SerialTransport(port.path, LINK, CLOCK):
             pass
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("url", "link", "trouble"),
+    [
+        ("/dev/no-such-port", LINK, Trouble.NOT_FOUND),
+        ("socket://127.0.0.1:1", LINK, Trouble.NOT_FOUND),
+        ("nonsense://x", LINK, Trouble.PERMANENT),
+        ("/dev/null", SerialLink(9600, bytesize=3), Trouble.PERMANENT),
+        ("/", LINK, Trouble.TRANSIENT),
+    ],
+)
+def test_a_port_that_cannot_be_opened_says_what_kind_of_trouble_it_is(
+    url: str, link: SerialLink, trouble: Trouble
+) -> None:
+    async def run() -> None:
+        async with SerialTransport(url, link, CLOCK):
+            pytest.fail("opened")
+
+    with pytest.raises(LinkError, match=url) as raised:
+        asyncio.run(run())
+    assert raised.value.trouble is trouble
+
+
+def test_an_adapter_that_comes_back_under_another_name_is_opened_by_its_id(tmp_path: Path) -> None:
+    by_id = tmp_path / "usb-FTDI_FT232R_A50285BI-if00-port0"
+
+    async def run() -> None:
+        for round_ in range(3):
+            made = new_pty()
+            by_id.symlink_to(made.path)
+            async with SerialTransport(str(by_id), LINK, CLOCK) as transport:
+                os.write(made.master, b"round %d" % round_)
+                assert (await read_bytes(transport, 7))[0].data == b"round %d" % round_
+                by_id.unlink()
+                made.unplug()
+                with pytest.raises(LinkError, match="was lost") as raised:
+                    await collect(transport, [])
+                assert raised.value.trouble is Trouble.TRANSIENT
+            with pytest.raises(LinkError) as raised:
+                await SerialTransport(str(by_id), LINK, CLOCK).__aenter__()
+            assert raised.value.trouble is Trouble.NOT_FOUND
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_usb_id_leads_to_the_port_that_its_adapter_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[ListPortInfo] = []
+    monkeypatch.setattr(list_ports, "comports", lambda: there)
+
+    async def run() -> None:
+        for name in ("usb:0403:6001", "usb:0403:6001:A50285BI", "USB:0403:6001:A50285BI"):
+            made = new_pty()
+            there[:] = [
+                usb_port("/dev/other", 0x10C4, 0xEA60, "1"),
+                usb_port(made.path, 0x0403, 0x6001, "A50285BI"),
+            ]
+            async with SerialTransport(name, LINK, CLOCK) as transport:
+                os.write(made.master, b"here")
+                assert (await read_bytes(transport, 4))[0].data == b"here"
+            made.unplug()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "trouble"),
+    [
+        ("usb:0403:6015", "expected a USB adapter of this id, found none", Trouble.NOT_FOUND),
+        ("usb:0403:6001:X", "expected a USB adapter of this id, found none", Trouble.NOT_FOUND),
+        (
+            "usb:0403:6001",
+            r"2 adapters have this id: /dev/a \(A\), /dev/b \(no serial number\); expected a serial number",
+            Trouble.PERMANENT,
+        ),
+        ("usb:ftdi", "expected usb:VID:PID or usb:VID:PID:SERIAL, ids in hexadecimal", Trouble.PERMANENT),
+    ],
+)
+def test_a_usb_id_that_leads_to_no_one_port_is_an_error_that_says_why(
+    name: str, said: str, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [usb_port("/dev/a", 0x0403, 0x6001, "A"), usb_port("/dev/b", 0x0403, 0x6001, None)]
+    monkeypatch.setattr(list_ports, "comports", lambda: there)
+    with pytest.raises(LinkError, match=f"serial port {name}: {said}") as raised:
+        asyncio.run(SerialTransport(name, LINK, CLOCK).__aenter__())
+    assert raised.value.trouble is trouble
 
 
 def test_an_unplugged_port_hands_over_what_came_and_then_says_that_it_was_lost(port: Pty) -> None:
@@ -161,6 +290,45 @@ def test_the_start_up_command_is_sent(port: Pty) -> None:
             assert os.read(port.master, 10) == b"\x7d\x81"
 
     asyncio.run(run())
+
+
+def test_a_revived_port_is_started_anew_and_streams_on(port: Pty) -> None:
+    async def run() -> None:
+        link = SerialLink(115200, startup=b"\x7d\x81")
+        async with SerialTransport(port.path, link, CLOCK) as transport:
+            assert os.read(port.master, 10) == b"\x7d\x81"
+            reading = asyncio.create_task(read_bytes(transport, 5))
+            await asyncio.sleep(0.05)
+            assert await transport.revive()
+            assert os.read(port.master, 10) == b"\x7d\x81"
+            os.write(port.master, b"again")
+            assert b"".join(frame.data for frame in await reading) == b"again"
+        assert not await transport.revive()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_port_that_is_unplugged_as_soon_as_it_was_opened_says_that_it_was_lost(port: Pty) -> None:
+    async def run() -> None:
+        async with SerialTransport(port.path, LINK, CLOCK) as transport:
+            port.unplug()
+            with pytest.raises(LinkError, match="was lost"):
+                await collect(transport, [])
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_port_that_is_gone_cannot_be_revived(port: Pty) -> None:
+    async def run() -> None:
+        transport = SerialTransport(port.path, SerialLink(115200, startup=b"\x7d\x81"), CLOCK)
+        assert not await transport.revive()
+        async with transport:
+            port.unplug()
+            assert not await transport.revive()
+            with pytest.raises(LinkError, match="was lost"):
+                await collect(transport, [])
+
+    asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_closing_an_idle_port_takes_no_time_and_leaves_no_thread(port: Pty) -> None:
@@ -227,6 +395,7 @@ def test_a_tcp_port_delivers_every_byte_until_the_other_side_closes(
         got: list[bytes] = []
         async with SerialTransport(url, LINK, CLOCK) as transport:
             peer = accept()
+            assert await transport.revive()
             writer = threading.Thread(target=lambda: (peer.sendall(data), peer.close()), daemon=True)
             writer.start()
             with pytest.raises(TransportError, match="was lost"):
@@ -248,7 +417,9 @@ def test_an_rfc2217_port_is_opened_with_its_settings_and_delivers_whole_packets(
             serve_rfc2217(device, clock, refuse_wrong_settings=True) as url,
             SerialTransport(url, SerialLink(9600), clock) as transport,
         ):
-            return await read_bytes(transport, 125 * 20)
+            first = await read_bytes(transport, 125 * 20)
+            assert await transport.revive()
+            return first
 
     decoded = [decoder.feed(f.source, f.data) for f in asyncio.run(asyncio.wait_for(run(), 20))]
     assert sum(len(d.samples) for d in decoded) >= 2 * 20

@@ -12,14 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gateway import spool as spool_module
-from gateway.spool import Spool
+from gateway import spool_file, spool_reserve
+from gateway.spool import Position, Spool
+from gateway.spool_gaps import BodyReader
 from protocols.errors import StoreError
-from protocols.samples import Channel, Stream
+from protocols.frames import FrameBlock
+from protocols.gaps import Gap, GapReason
+from protocols.records import Record, stream_of
+from protocols.samples import Channel, SampleBlock, Stream
+from protocols.sparkplug.blocks import encode_record
 
 ECG = Stream("ecg", (Channel("ecg", "uV"),), "int16", 250.0)
 PLETH = Stream("pleth", (Channel("pleth", "1"),), "uint16", 75.0)
@@ -27,6 +35,23 @@ PLETH = Stream("pleth", (Channel("pleth", "1"),), "uint16", 75.0)
 
 def body_of(seq: int, number: int) -> bytes:
     return b"%d/%d " % (seq, number) + b"x" * 100
+
+
+def ecg_block(k: int) -> SampleBlock:
+    start_ns = 1_767_225_600_000_000_000 + k * 200_000_000
+    return SampleBlock("dut", ECG, 1, 50 * k, start_ns, np.full((1, 50), k, "int16"), start_ns, 5, 1000)
+
+
+def put_record(spool: Spool, record: Record) -> int | None:
+    def encode(seq: int, number: int) -> bytes:
+        return encode_record(record, spool_seq=seq, stream_number=number)
+
+    return spool.put("dut", stream_of(record), encode, always=isinstance(record, Gap))
+
+
+def read_records(spool: Spool) -> list[Record]:
+    reader = BodyReader({n: ("dut", s) for n, s in spool.streams("dut").items()})
+    return [reader.read(block) for block in spool.read(spool.acknowledged, 1000)]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
@@ -195,29 +220,115 @@ def test_while_the_disk_takes_nothing_memory_is_bounded(
     assert spool.refused_blocks == 1
 
 
-def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
-    Spool(tmp_path / "spool.sqlite").close()
-    with sqlite3.connect(tmp_path / "spool.sqlite") as database:
-        database.execute("PRAGMA user_version = 2")
-    database.close()
-    with pytest.raises(
-        StoreError, match=r"spool\.sqlite is a spool of version 2, expected a spool of version 1"
-    ):
-        Spool(tmp_path / "spool.sqlite")
+def test_gap_records_are_taken_however_full_the_spool_is(open_spool: Callable[..., Spool]) -> None:
+    spool = open_spool(max_bytes=250)
+    seqs = [spool.put("dut", ECG, body_of, position=Position(1, k, 0)) for k in range(4)]
+    assert seqs == [1, 2, None, None]
+    assert spool.position("dut", ECG) == Position(1, 1, 0)
+    reason = GapReason.SPOOL_FULL
+    assert spool.put("dut", ECG, body_of, position=Position(1, 1, 0, reason), always=True) == 3
+    wait_for(lambda: spool.committed == 3)
+    spool.close()
+    again = open_spool(max_bytes=250)
+    assert again.position("dut", ECG) == Position(1, 1, 0, reason)
+    assert again.put("dut", ECG, body_of) is None
 
 
-def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_bytes(b"not a database, but long enough to look at " * 50)
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"notes\.txt"):
-        Spool(path)
-    assert path.read_bytes() == before
-    with sqlite3.connect(tmp_path / "other.sqlite") as database:
+def test_a_full_disk_takes_the_watermark_and_then_blocks_again(
+    open_spool: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_RETRY_S", 0.02)
+    spool = open_spool()
+    for _ in range(20):
+        spool.put("dut", ECG, lambda seq, number: b"y" * 20_000)
+    wait_for(lambda: spool.committed == 20)
+    assert spool._reserve.held
+    pages = spool._writer.execute("PRAGMA page_count").fetchone()[0]
+    spool._writer.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(5):
+        spool.put("dut", ECG, lambda seq, number: b"y" * 20_000)
+    with monkeypatch.context() as nothing_free:
+        nothing_free.setattr(spool_reserve.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        wait_for(lambda: "full" in spool.fault)
+        wait_for(lambda: not spool._reserve.held)
+        time.sleep(0.1)
+        assert spool.committed == 20
+        spool.acknowledge(10)
+        wait_for(lambda: spool.committed == 25)
+    assert spool.fault == ""
+    assert [b.seq for b in spool.read(10, 100)] == list(range(11, 26))
+    spool.put("dut", ECG, body_of)
+    wait_for(lambda: spool._reserve.held)
+
+
+def test_blocks_too_old_give_way_to_gaps_of_exactly_their_samples(open_spool: Callable[..., Spool]) -> None:
+    spool = open_spool(max_age_s=0.3)
+    start_ns = 1_767_225_600_000_000_000
+    for k in [0, 1, 2, 5, 6]:
+        put_record(spool, ecg_block(k))
+    kept = Gap("dut", ECG, 1, 149, start_ns, start_ns + 5, 100, GapReason.LOST_ON_LINK)
+    put_record(spool, kept)
+    put_record(spool, FrameBlock("dut", 4, 0, ("s",), (b"raw",), np.array([5]), np.array([5])))
+    wait_for(lambda: spool.acknowledged >= 7)
+    wait_for(lambda: len(read_records(spool)) == 3)
+    gaps = set(read_records(spool))
+    full = GapReason.SPOOL_FULL
+    assert kept in gaps
+    assert Gap("dut", ECG, 1, -1, start_ns, start_ns + 600_000_000, 150, full) in gaps
+    assert Gap("dut", ECG, 1, 249, start_ns + 10**9, start_ns + 1_400_000_000, 100, full) in gaps
+    time.sleep(0.5)  # and these stay, however old
+    wait_for(lambda: set(read_records(spool)) == gaps)
+    assert spool.expired_blocks == 6
+    put_record(spool, ecg_block(7))
+    wait_for(lambda: ecg_block(7) in read_records(spool))
+
+
+def test_a_step_of_the_clock_makes_no_block_too_old(
+    open_spool: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = open_spool(max_age_s=5)
+    put_record(spool, ecg_block(0))
+    wait_for(lambda: spool.committed == 1)
+    now_ns = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns + 10**15)
+    put_record(spool, ecg_block(1))
+    time.sleep(0.3)
+    assert spool.expired_blocks == 0
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns - 10**15)
+    spool.close()
+    again = open_spool(max_age_s=5)
+    time.sleep(0.3)
+    assert (again.expired_blocks, again.backlog().oldest_age_s < 5) == (0, True)
+
+
+def test_a_copy_on_another_machine_is_another_spool(
+    open_spool: Callable[..., Spool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = tmp_path / "machine-id"
+    name.write_text("one")
+    monkeypatch.setattr(spool_file, "_MACHINE_ID", name)
+    spool = open_spool()
+    spool.put("dut", ECG, body_of)
+    before = spool.incarnation
+    spool.close()
+    again = open_spool()
+    assert again.incarnation == before
+    again.close()
+    name.write_text("two")
+    copy = open_spool()
+    assert copy.incarnation != before
+    assert (copy.damage, [b.seq for b in copy.read(0, 10)]) == ("", [1])
+
+
+def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE t (x)")
     database.close()
-    with pytest.raises(StoreError, match=r"other.sqlite is no spool"):
-        Spool(tmp_path / "other.sqlite")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"other.sqlite is no spool, expected a spool of version 2 or no file"):
+        Spool(path)
+    assert path.read_bytes() == before
 
 
 def test_two_gateways_cannot_share_a_spool(open_spool: Callable[..., Spool], tmp_path: Path) -> None:

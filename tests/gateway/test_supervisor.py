@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 
 from gateway.config import Broker, DeviceConfig, GatewayConfig
+from gateway.gaps import position_after
 from gateway.supervisor import SPOOL_FILE, Gateway, run_gateway
 from protocols.devices.fablab import encode_frame, fablab
 from protocols.devices.registry import device_kind
-from protocols.errors import StoreError
+from protocols.errors import DefinitionError, StoreError
+from protocols.frames import FrameBlock
+from protocols.gaps import Gap, GapReason
 from protocols.lab_clock import LabClock
-from protocols.samples import Channel
+from protocols.records import CLOCK, GATEWAY_DEVICE
+from protocols.samples import Channel, SampleBlock
 
 FABLAB = fablab(channels=(Channel("mlii", "mV"), Channel("v5", "mV")), rate_hz=360)
 
@@ -35,6 +39,7 @@ class Prototype:
         tty.setraw(self.slave)
         self.path = os.ttyname(self.slave)
         self.sent = 0
+        self.written = bytearray()
 
     def send(self, n_frames: int = 1, *, corrupt: bool = False) -> None:
         for _ in range(n_frames):
@@ -46,6 +51,7 @@ class Prototype:
             if corrupt:
                 data[5] ^= 0x55
             self.sent += 18
+            self.written += data
             os.write(self.master, data)
 
     def close(self) -> None:
@@ -101,11 +107,61 @@ def test_samples_flow_from_a_port_to_the_recorder_bit_for_bit(
         await until(lambda: recorder.devices == {})
 
     asyncio.run(run())
-    blocks = [recorder.blocks[seq] for seq in sorted(recorder.blocks)]
+    blocks = recorded(recorder, SampleBlock)
     values = np.concatenate([b.values for b in blocks], axis=1)
     expected = np.arange(101 * 18) % 2000
     assert np.array_equal(values, np.stack([expected, -expected]))
     assert [b.first_index for b in blocks] == list(np.cumsum([0, *(b.n_samples for b in blocks[:-1])]))
+    frames = recorded(recorder, FrameBlock)
+    assert b"".join(data for f in frames for data in f.data) == bytes(prototype.written)
+    assert len({f.connection_id for f in frames}) == 1
+    (gap,) = recorded(recorder, Gap)
+    assert (gap.after_index, gap.end_ns) == (-1, blocks[0].start_ns)
+
+
+def recorded(recorder: Any, kind: type[Any], device: str = "prototype") -> list[Any]:
+    records = [recorder.blocks[seq] for seq in sorted(recorder.blocks)]
+    return [r for r in records if isinstance(r, kind) and r.device == device]
+
+
+@pytest.mark.mosquitto
+def test_a_gateway_that_was_away_declares_what_it_missed_and_tells_of_its_own_clock(
+    config: GatewayConfig,
+    mosquitto: Any,
+    recorders: Callable[..., Any],
+    prototype: Prototype,
+    until: Callable[..., Any],
+) -> None:
+    recorder = recorders(mosquitto.port)
+    device = DeviceConfig("prototype", FABLAB, port=prototype.path)
+    config = replace(config, broker=Broker("127.0.0.1", mosquitto.port), devices=(device,))
+
+    async def run() -> None:
+        async with Gateway(config) as gateway:
+            await until(lambda: gateway.health().host_online)
+            await gateway.online()
+            prototype.send(10)
+            await until(lambda: gateway.health().device("prototype").samples == 180)
+
+    asyncio.run(run())
+    first = recorded(recorder, SampleBlock)
+    asyncio.run(run())
+    before, after = first[-1], recorded(recorder, SampleBlock)[len(first)]
+    assert before.boot_id < after.boot_id
+    position = position_after(before)
+    assert position is not None
+    due_ns = min(position.due_ns, after.start_ns)  # the prototype's bursts are ahead of time
+    gap = recorded(recorder, Gap)[-1]
+    assert (gap.reason, gap.n_samples) == (GapReason.GATEWAY_STOPPED, None)
+    assert gap.after_boot_id == before.boot_id
+    assert gap.after_index == before.first_index + before.n_samples - 1
+    assert (gap.start_ns, gap.end_ns) == (due_ns, after.start_ns)
+    assert recorded(recorder, SampleBlock, GATEWAY_DEVICE)[0].stream == CLOCK
+
+
+def test_no_device_may_have_the_gateways_own_name(config: GatewayConfig, prototype: Prototype) -> None:
+    with pytest.raises(DefinitionError, match="another name"):
+        Gateway(replace(config, devices=(DeviceConfig("gateway", FABLAB, port=prototype.path),)))
 
 
 @pytest.mark.mosquitto
@@ -130,7 +186,7 @@ def test_a_stop_waits_until_the_recorder_has_the_last_sample(
         assert gateway.health().backlog_blocks == 0
 
     asyncio.run(run())
-    assert sum(b.n_samples for b in recorder.blocks.values()) == 720
+    assert sum(b.n_samples for b in recorded(recorder, SampleBlock)) == 720
 
 
 def test_one_device_in_trouble_touches_no_other(
@@ -152,7 +208,7 @@ def test_one_device_in_trouble_touches_no_other(
             await until(lambda: gateway.health().device("no-radio").last_error)
             health = gateway.health()
             assert health.device("good").decode_errors >= 4
-            assert health.device("good").lost_samples == 3 * 18
+            await until(lambda: gateway.health().device("good").lost_samples == 3 * 18)
             assert "/dev/no-such-port" in health.device("missing").last_error
             assert not health.broker_connected
             await until(lambda: gateway.health().backlog_blocks > 0)

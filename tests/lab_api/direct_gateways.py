@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from lab_api.recorder import Recorder
+from protocols.frames import RAW, FrameBlock
+from protocols.records import CLOCK, GATEWAY_DEVICE, Record
 from protocols.samples import Channel, SampleBlock, Stream
-from protocols.sparkplug.blocks import encode_block
+from protocols.sparkplug.blocks import encode_record
 from protocols.sparkplug.edge_node import DeviceBirth, EdgeNodeSession, Watermark
 from protocols.sparkplug.host import Event, HostApplication, SendMessage
 from protocols.sparkplug.topics import Message, NodeId
@@ -19,7 +21,10 @@ INCARNATION = 77
 
 
 class DirectHost:
-    """A `Host` without a network: a gateway's messages go in, messages to gateways are kept."""
+    """A `Host` without a network: a gateway's messages go in, messages to gateways are kept.
+
+    `receive` takes a message, `deliver` an event as if a message had meant it.
+    """
 
     def __init__(self) -> None:
         self.connected = True
@@ -36,23 +41,28 @@ class DirectHost:
     def send_watermark(self, node: NodeId, incarnation: int, seq: int) -> None:
         self.sent.append(self._application.watermark(node, incarnation, seq, 0))
 
+    def deliver(self, event: Event) -> None:
+        if self._deliver is not None:
+            self._deliver(event)
+
     def receive(self, message: Message) -> None:
         for event in self._application.receive(message.topic, message.payload, 0):
             if isinstance(event, SendMessage):
                 self.sent.append(event.message)
-            elif self._deliver is not None:
-                self._deliver(event)
+            else:
+                self.deliver(event)
 
 
 class DirectGateway:
-    """A gateway with one device `strap`; `publish` sends blocks by their place in its spool."""
+    """A gateway with one device `strap`, and itself; `publish` sends records by their place in its spool."""
 
     def __init__(self, host: DirectHost, name: str = "gw-1", *, incarnation: int = INCARNATION) -> None:
         self.host = host
         self.incarnation = incarnation
         self._session = EdgeNodeSession(NodeId("lab", name), host_id="lab", incarnation=incarnation)
         self._session.connecting(0)
-        self._session.device_birth("strap", DeviceBirth({1: ECG}), 0)
+        self._session.device_birth("strap", DeviceBirth({1: ECG, 2: RAW}), 0)
+        self._session.device_birth(GATEWAY_DEVICE, DeviceBirth({3: CLOCK}), 0)
 
     def be_born(self, oldest_seq: int = 1) -> None:
         for message in self._session.births(0, oldest_seq=oldest_seq):
@@ -61,12 +71,18 @@ class DirectGateway:
     def die(self) -> None:
         self.host.receive(self._session.death(0))
 
-    def publish(self, seq: int, block: SampleBlock) -> None:
-        self.host.receive(self._session.data("strap", encode_block(block, spool_seq=seq, stream_number=1), 0))
+    def publish(self, seq: int, record: Record) -> None:
+        number = 2 if isinstance(record, FrameBlock) else 3 if record.stream == CLOCK else 1
+        body = encode_record(record, spool_seq=seq, stream_number=number)
+        self.host.receive(self._session.data(record.device, body, 0))
+
+    def publish_body(self, body: bytes) -> None:
+        """Publish the metrics of a record, whatever they say."""
+        self.host.receive(self._session.data("strap", body, 0))
 
     def publish_nonsense(self, seq: int) -> None:
         """Publish a block that cannot be: its first index is negative."""
-        body = encode_block(ecg_block(0, first_index=7), spool_seq=seq, stream_number=1)
+        body = encode_record(ecg_block(0, first_index=7), spool_seq=seq, stream_number=1)
         wrong = body.replace((7).to_bytes(8, "little"), (-7).to_bytes(8, "little", signed=True))
         message = self._session.data("strap", wrong, 0)
         self.nonsense = message.payload
@@ -89,6 +105,23 @@ def ecg_block(start_ns: int, *, first_index: int = 0, n_samples: int = 50, boot_
     """Return a block whose values are their own sample indices."""
     values = np.arange(first_index, first_index + n_samples).astype(np.int16)[np.newaxis]
     return SampleBlock("strap", ECG, boot_id, first_index, start_ns, values, start_ns, 0, 1000, device_ns=5)
+
+
+def frame_block(
+    start_ns: int, *, first_frame: int = 0, n_frames: int = 5, connection_id: int = 9
+) -> FrameBlock:
+    """Return frames a hundredth of a second apart, of two sources, whose bytes tell their index."""
+    indices = np.arange(first_frame, first_frame + n_frames)
+    arrivals_ns = start_ns + (indices - first_frame) * 10_000_000
+    return FrameBlock(
+        device="strap",
+        connection_id=connection_id,
+        first_frame=first_frame,
+        sources=tuple("pmd" if i % 3 else "battery" for i in indices),
+        data=tuple(int(i).to_bytes(4, "big") * (1 + int(i) % 5) for i in indices),
+        arrival_ns=arrivals_ns,
+        arrival_monotonic_ns=arrivals_ns - start_ns + 77,
+    )
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
@@ -112,6 +115,29 @@ def test_the_broker_ends_even_when_its_parent_is_killed(binary: str) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"the broker still listens on {port}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_passwords_are_in_nobodys_sight(binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def scenario() -> tuple[list[str], list[Path], list[int]]:
+        async with embedded_broker({"lab": "hush-hush"}, mosquitto=binary):
+            commands = []
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    commands.append(path.read_text())
+            files = [path for path in tmp_path.rglob("*") if path.is_file()]
+            assert files
+            telling = [path for path in files if "hush-hush" in path.read_text()]
+            return commands, telling, [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()]
+
+    commands, telling, modes = asyncio.run(scenario())
+    assert any("lab_api.broker" in command for command in commands)
+    assert not any("hush-hush" in command or "$7$" in command for command in commands)
+    assert telling == []
+    assert modes == [0o700]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_binary_that_does_not_serve_is_a_transport_error() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from lab_api import cli
+from lab_api.store.sqlite import SqliteSessionStore
 from protocols.errors import DefinitionError, TransportError
 
 
@@ -103,3 +106,19 @@ def test_starting_the_command_loads_nothing_heavy() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.stderr.strip() in ("", "numpy")
+
+
+def test_what_is_set_aside_is_listed_until_it_is_taken_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["aside", "--data", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out.startswith("0 set aside in ")
+
+    content = {"gateway": "gw-1", "device": "strap", "spool_seq": 7, "reason": "no array"}
+    with SqliteSessionStore(tmp_path / "sessions") as store:
+        store.set_aside("lab.gw-1-77-7", json.dumps(content).encode())
+    assert cli.main(command) == 1
+    assert "lab.gw-1-77-7: gw-1/strap: no array\n1 set aside" in capsys.readouterr().out
+    assert cli.main([*command, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == [{"name": "lab.gw-1-77-7", **content}]

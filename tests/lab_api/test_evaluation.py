@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lab_api.evaluate import described
 from lab_api.evaluation import EvaluationFolder, EvaluationNotFoundError, clinical_protocol, evaluate
 from lab_api.evidence import from_sessions
+from lab_api.report import html
 from lab_api.store.session_store import AnnotationSet, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.clinical.verdict import Outcome
 from protocols.errors import DefinitionError, StoreError
+from protocols.gaps import Gap, GapReason
 from protocols.samples import Channel, SampleBlock, Stream
 
 START_NS = 1_790_000_000_000_000_000
@@ -119,9 +123,70 @@ def test_a_gap_is_named_and_its_beats_count_as_missed(store: SqliteSessionStore)
     lost = slice(400 * 250, 420 * 250)
     evaluation = evaluate(from_sessions(store, [ecg_session(store, lose=lost)], protocol), protocol)
     (source,) = evaluation.document["sources"]
-    assert source["notes"] == [f"{20 * 250} of {600 * 250} samples are missing"]
+    assert source["notes"] == [
+        "strap/ecg is not whole: 5000 samples are missing, 96.67 % is there (1 gap: undeclared)"
+    ]
+    assert "rests on data with 1 gap, in 1 of 1 source;" in evaluation.document["gaps"]
+    (stream,) = source["streams"]
+    (gap,) = stream["gaps"]
+    assert (gap["n_samples"], gap["reason"]) == (5000, "undeclared")
+    assert gap["start_ns"] == START_NS + 400 * SECOND_NS
     assert source["figures"]["false_negatives"] == 20
     assert source["figures"]["false_positives"] == 0
+
+
+def test_annotations_that_name_a_boot_are_compared_with_its_samples(store: SqliteSessionStore) -> None:
+    protocol = clinical_protocol("ansi-aami-ec57")
+    session_id = ecg_session(store)
+    later = SampleBlock(
+        "strap", ECG, 2, 0, START_NS + 700 * SECOND_NS, np.zeros((1, 9), np.int32), START_NS, 0, 0
+    )
+    store.write({session_id: [("gw", later)]})
+    with pytest.raises(DefinitionError, match="2 boots of the device in session"):
+        from_sessions(store, [session_id], protocol)
+
+    (annotations,) = store.annotations(session_id)
+    other = store.open_session(
+        subject="S-2", devices=[SessionDevice("test", "gw", "strap")], opened_ns=START_NS
+    )
+    values = store.read(session_id, "gw", "strap", "ecg").segments[0].values
+    blocks = [SampleBlock("strap", ECG, 1, 0, START_NS, values, START_NS, 0, 0), later]
+    store.write({other.id: [("gw", block) for block in blocks]})
+    store.annotate(other.id, replace(annotations, boot_id=1))
+    (source,) = from_sessions(store, [other.id], protocol).sources
+    assert source.figures["true_positives"] == 300
+
+
+def test_what_is_missing_from_a_study_is_said_with_its_verdict(store: SqliteSessionStore) -> None:
+    protocol = clinical_protocol("iso-80601-2-61-2017")
+    sessions = study(store)
+    whole = evaluate(from_sessions(store, sessions, protocol), protocol)
+    assert whole.document["gaps"] == "No samples are missing from what this verdict rests on."
+
+    off = Gap("plx", SPO2, 1, 9, START_NS + 10, START_NS + 11 * SECOND_NS, None, GapReason.DISCONNECTED)
+    store.write({sessions[3]: [("gw", off)]})
+    lacking = evaluate(from_sessions(store, sessions, protocol), protocol)
+    assert lacking.id != whole.id
+    assert "rests on data with 1 gap, in 1 of 12 sources" in lacking.document["gaps"]
+    assert "plx/oximetry is not whole: 11 s without samples, uncounted" in " ".join(
+        lacking.document["sources"][3]["notes"]
+    )
+    assert any("rests on data with 1 gap" in line for line in described(lacking.document))
+
+
+def test_the_report_is_a_page_that_names_every_gap_and_runs_nothing(store: SqliteSessionStore) -> None:
+    protocol = clinical_protocol("ansi-aami-ec57")
+    session_id = ecg_session(store, lose=slice(400 * 250, 420 * 250))
+    document = evaluate(from_sessions(store, [session_id], protocol), protocol).document
+    document["sources"][0]["subject"] = "<script>alert(1)</script>"
+    page = html(document)
+
+    assert page == html(document)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    for said in ("rests on data with 1 gap", "gw/strap/ecg", "20.000 s", "5000", "undeclared", "96.667 %"):
+        assert said in page
+    assert document["id"] in page
 
 
 def test_beats_beyond_the_recording_are_not_held_against_the_detector(store: SqliteSessionStore) -> None:

@@ -19,7 +19,7 @@ from lab_api.recorder import Recorder
 from lab_api.store.session_store import SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.lab_clock import LabClock
-from protocols.sparkplug.blocks import encode_block
+from protocols.sparkplug.blocks import encode_record
 from protocols.sparkplug.edge_node import DeviceBirth, EdgeNodeSession, Watermark, decode_state
 from protocols.sparkplug.host import Event, HostApplication
 from protocols.sparkplug.topics import Message, NodeId
@@ -120,7 +120,7 @@ def test_blocks_travel_from_a_gateway_through_the_broker_into_a_session(
                 peer.publish(message)
             for seq in range(1, 41):
                 block = ecg_block(session.opened_ns + seq * 10**8, first_index=seq * 25, n_samples=25)
-                body = encode_block(block, spool_seq=seq, stream_number=1)
+                body = encode_record(block, spool_seq=seq, stream_number=1)
                 peer.publish(edge.data("strap", body, 0))
             wait_until(lambda: 40 in watermarks())
 

@@ -18,11 +18,26 @@ import lab_api.recorder
 from lab_api.recorder import Recorder
 from lab_api.store.session_store import Session, SessionDevice, StreamNotFoundError
 from lab_api.store.sqlite import SqliteSessionStore
+from protocols import records
 from protocols.errors import StoreError
+from protocols.frames import RAW
+from protocols.gaps import Gap, GapReason
 from protocols.lab_clock import LabClock
-from protocols.samples import Stream
-from protocols.sparkplug.topics import Message
-from tests.lab_api.direct_gateways import ECG, DirectGateway, DirectHost, ecg_block, settled, wait_until
+from protocols.samples import SampleBlock, Stream
+from protocols.sparkplug.blocks import encode_record
+from protocols.sparkplug.host import NodeIdShared
+from protocols.sparkplug.payload import parse
+from protocols.sparkplug.topics import Message, NodeId
+from tests.lab_api.direct_gateways import (
+    ECG,
+    INCARNATION,
+    DirectGateway,
+    DirectHost,
+    ecg_block,
+    frame_block,
+    settled,
+    wait_until,
+)
 
 CLOCK = LabClock(time.time_ns, time.monotonic_ns)
 SECOND_NS = 1_000_000_000
@@ -378,6 +393,94 @@ def test_a_block_that_never_makes_sense_is_set_aside_and_the_others_go_on(
     assert (kept["gateway"], kept["device"], kept["spool_seq"]) == ("gw-1", "strap", 2)
     assert Stream.from_json(json.dumps(kept["streams"]["1024"])) == ECG
     assert base64.b64decode(kept["payload_base64"]) == gateway.nonsense
+    assert [gap.gap.reason for gap in store.gaps(session.id)].count(GapReason.NOT_UNDERSTOOD) == 1
+
+
+def bad_block(seq: int, block: SampleBlock) -> bytes:
+    """Return a block's metrics with one more byte than its samples have."""
+    message = parse(encode_record(block, spool_seq=seq, stream_number=1))
+    message.metrics[-1].bytes_value += b"?"
+    return bytes(message.SerializeToString())
+
+
+def set_aside(recorder: Recorder, gateway: DirectGateway, body: bytes, seq: int, later: SampleBlock) -> None:
+    """Send a record that makes no sense, after a later one that does, until it is given up."""
+    gateway.publish(seq + 1, later)
+    wait_until(settled(recorder, 2))
+    for _ in range(lab_api.recorder.REJECTIONS):
+        gateway.publish_body(body)
+    wait_until(lambda: gateway.watermark() == seq + 1)
+
+
+def test_a_gap_takes_the_place_of_a_block_that_is_set_aside(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_api.recorder.REJECTED_S", 0.0)
+    start_ns = just_now_ns(9)
+    session = open_session(store, opened_ns=start_ns)
+    gateway.publish(1, ecg_block(start_ns))
+    bad = bad_block(2, ecg_block(start_ns + 50 * 4_000_000, first_index=50))
+    set_aside(recorder, gateway, bad, 2, ecg_block(start_ns + 100 * 4_000_000, first_index=100))
+
+    (gap,) = store.gaps(session.id)
+    assert (gap.gap.reason, gap.gap.after_boot_id, gap.gap.after_index) == (GapReason.NOT_UNDERSTOOD, 3, 49)
+    assert (gap.gap.start_ns, gap.gap.n_samples) == (start_ns + 50 * 4_000_000, 50)
+    assert recorder.status().set_aside_blocks == 1
+
+
+def test_a_block_that_comes_well_after_all_fills_the_gap_that_stood_in_for_it(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_api.recorder.REJECTED_S", 0.0)
+    start_ns = just_now_ns(9)
+    session = open_session(store, opened_ns=start_ns)
+    gateway.publish(1, ecg_block(start_ns))
+    block = ecg_block(start_ns + 50 * 4_000_000, first_index=50)
+    set_aside(recorder, gateway, bad_block(2, block), 2, ecg_block(start_ns + 100 * 4_000_000, first_index=100))
+    gateway.be_born(oldest_seq=2)
+    gateway.publish(2, block)
+    wait_until(lambda: stored(store, session) == list(range(150)))
+
+    assert store.gaps(session.id) == []
+
+
+def test_a_true_block_takes_the_place_of_the_gap_that_waits_in_its_stead(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_api.recorder.REJECTED_S", 0.0)
+    start_ns = just_now_ns(9)
+    session = open_session(store, opened_ns=start_ns)
+    block = ecg_block(start_ns + 50 * 4_000_000, first_index=50)
+    gateway.publish(1, ecg_block(start_ns))
+    gateway.publish(3, ecg_block(start_ns + 100 * 4_000_000, first_index=100))
+    wait_until(settled(recorder, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", lambda _: (_ for _ in ()).throw(StoreError("disk full")))
+        for _ in range(lab_api.recorder.REJECTIONS):
+            gateway.publish_body(bad_block(2, block))
+        wait_until(lambda: recorder.status().set_aside_blocks == 1)
+        gateway.publish(2, block)
+        time.sleep(0.3)
+    wait_until(lambda: gateway.watermark() == 3)
+
+    assert stored(store, session) == list(range(150))
+    assert store.gaps(session.id) == []
+
+
+def test_frames_that_are_set_aside_are_a_gap_in_the_frames(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_api.recorder.REJECTED_S", 0.0)
+    session = open_session(store)
+    message = parse(encode_record(frame_block(just_now_ns(8)), spool_seq=2, stream_number=2))
+    message.metrics[-1].bytes_value = b"torn"
+    gateway.publish(1, frame_block(just_now_ns(9), first_frame=5, connection_id=8))
+    set_aside(recorder, gateway, bytes(message.SerializeToString()), 2, ecg_block(just_now_ns(7)))
+    found = [gap.gap for gap in store.gaps(session.id) if gap.gap.reason is GapReason.NOT_UNDERSTOOD]
+
+    assert [(gap.stream, gap.after_boot_id, gap.after_index, gap.n_samples) for gap in found] == [
+        (RAW, 9, -1, 5)
+    ]
 
 
 @pytest.mark.parametrize("true_block_waits", [False, True])
@@ -532,3 +635,175 @@ def test_lab_time_that_runs_fast_is_the_time_that_counts(store: SqliteSessionSto
         wait_until(lambda: gateway.watermark() == 1)
 
     assert stored(store, session) == list(range(50))
+
+
+def gap_after(block: SampleBlock, seconds: float, **changes: Any) -> Gap:
+    """Return a gap that begins after the last sample of a block."""
+    end_index = block.first_index + block.n_samples
+    start_ns = block.start_ns + block.n_samples * 4_000_000
+    fields: dict[str, Any] = {
+        "device": "strap",
+        "stream": ECG,
+        "after_boot_id": block.boot_id,
+        "after_index": end_index - 1,
+        "start_ns": start_ns,
+        "end_ns": start_ns + round(seconds * SECOND_NS),
+        "n_samples": None,
+        "reason": GapReason.DISCONNECTED,
+    }
+    return Gap(**(fields | changes))
+
+
+def test_a_gap_goes_to_every_session_that_it_touches_and_grows_there(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway
+) -> None:
+    block = ecg_block(just_now_ns(100))
+    early = open_session(store, opened_ns=block.start_ns)
+    store.close_session(early.id, closed_ns=block.start_ns + SECOND_NS)
+    later = open_session(store, opened_ns=block.start_ns + 20 * SECOND_NS)
+    elsewhere = open_session(store, device="another")
+    gateway.publish(1, block)
+    gateway.publish(2, gap_after(block, 10))
+    wait_until(lambda: gateway.watermark() == 2)
+    assert [len(store.gaps(session.id)) for session in (early, later, elsewhere)] == [1, 0, 0]
+
+    gateway.publish(3, gap_after(block, 50))
+    wait_until(lambda: gateway.watermark() == 3)
+    (first,), (second,) = store.gaps(early.id), store.gaps(later.id)
+    assert (first.gap.end_ns, first.is_part) == (block.start_ns + SECOND_NS, True)
+    assert (second.gap.start_ns, second.is_part) == (later.opened_ns, True)
+    assert second.gap.end_ns == gap_after(block, 50).end_ns
+    assert recorder.status().gaps == 3
+
+
+def test_a_gap_that_no_session_claims_is_let_go(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway
+) -> None:
+    gateway.publish(1, gap_after(ecg_block(just_now_ns(100)), 5))
+    wait_until(lambda: gateway.watermark() == 1)
+
+    assert recorder.status().unassigned_samples == 0
+
+
+def test_frames_go_to_the_session_in_which_they_arrived(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway
+) -> None:
+    frames = frame_block(just_now_ns(10), n_frames=100)
+    session = open_session(store, opened_ns=int(frames.arrival_ns[20]))
+    store.close_session(session.id, closed_ns=int(frames.arrival_ns[50]))
+    gateway.publish(1, frames)
+    gateway.publish(2, frame_block(just_now_ns(1), first_frame=100))
+    wait_until(lambda: gateway.watermark() == 2)
+
+    assert list(store.frames(session.id, "gw-1", "strap")) == [frames.part(20, 50)]
+    assert (recorder.status().new_frames, recorder.status().unassigned_samples) == (30, 0)
+
+
+def test_what_a_gateway_says_of_itself_is_in_every_session_with_a_device_of_it(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway
+) -> None:
+    one, two = open_session(store), open_session(store, device="another")
+    foreign = open_session(store, gateway="gw-2")
+    now_ns = just_now_ns()
+    values = np.array([[-5], [300], [1]], np.int64)
+    clock = SampleBlock(
+        records.GATEWAY_DEVICE,
+        records.CLOCK,
+        1,
+        0,
+        now_ns,
+        values,
+        now_ns,
+        0,
+        0,
+        None,
+        np.array([now_ns], np.int64),
+    )
+    gateway.publish(1, clock)
+    wait_until(lambda: gateway.watermark() == 1)
+
+    for session in (one, two):
+        assert np.array_equal(store.read(session.id, "gw-1", records.GATEWAY_DEVICE, "clock").values(), values)
+    assert store.streams(foreign.id) == []
+
+
+def test_many_records_at_once_are_stored_without_waiting_for_more(
+    store: SqliteSessionStore, host: DirectHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(store)
+    with Recorder(store, host, CLOCK) as recorder:
+        gateway = DirectGateway(host)
+        gateway.be_born()
+        wait_until(lambda: gateway.watermark() == 0)
+        monkeypatch.setattr(lab_api.recorder, "GROUP_S", 60.0)
+        n_waiting = lab_api.recorder.GROUP_BLOCKS - 1
+        for seq in range(1, n_waiting + 1):
+            gateway.publish(seq, ecg_block(just_now_ns(999 - seq), first_index=50 * seq))
+        time.sleep(0.3)
+        assert recorder.status().blocks == 0
+        gateway.publish(n_waiting + 1, ecg_block(just_now_ns(), first_index=50 * n_waiting + 50))
+        wait_until(lambda: recorder.status().blocks == n_waiting + 1, timeout_s=20.0)
+
+    assert len(stored(store, session)) == 50 * (n_waiting + 1)
+
+
+def test_records_that_a_birth_passes_over_are_counted_as_lost_until_they_come(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = open_session(store)
+    start_ns = just_now_ns(60)
+    blocks = {i: ecg_block(start_ns + i * 200_000_000, first_index=50 * i) for i in range(1, 10)}
+    for seq in (1, 4):
+        gateway.publish(seq, blocks[seq])
+    wait_until(settled(recorder, 2))
+    gateway.be_born(oldest_seq=6)
+    wait_until(lambda: recorder.status().nodes[0].lost_blocks == 3)
+    assert "goes on at 6, and 3 records before never arrived" in caplog.text
+
+    gateway.publish(6, blocks[6])
+    wait_until(lambda: gateway.watermark() == 6)
+    assert [(g.gap.reason, g.gap.n_samples) for g in store.gaps(session.id)[1:]] == [
+        (GapReason.UNDECLARED, 100),
+        (GapReason.UNDECLARED, 50),
+    ]
+    gateway.be_born(oldest_seq=2)
+    wait_until(lambda: recorder.status().nodes[0].lost_blocks == 0)
+
+
+def test_a_recorder_that_has_just_begun_knows_of_no_loss(recorder: Recorder, host: DirectHost) -> None:
+    gateway = DirectGateway(host)
+    gateway.be_born(oldest_seq=1000)
+    wait_until(lambda: gateway.watermark() == 999)
+
+    assert recorder.status().nodes[0].lost_blocks == 0
+
+
+def test_two_gateways_with_one_id_are_shown(
+    recorder: Recorder, gateway: DirectGateway, host: DirectHost
+) -> None:
+    host.deliver(NodeIdShared(NodeId("lab", "gw-1"), INCARNATION, 1))
+    host.deliver(NodeIdShared(NodeId("lab", "never-born"), INCARNATION, 1))
+
+    wait_until(lambda: [node.id_shared for node in recorder.status().nodes] == [True])
+
+
+def test_a_flood_of_nonsense_disturbs_nobody_and_fills_no_log(
+    store: SqliteSessionStore,
+    recorder: Recorder,
+    gateway: DirectGateway,
+    host: DirectHost,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = open_session(store)
+    for i in range(3000):
+        host.receive(Message("spBv1.0/lab/DDATA/gw-1/strap", b"\xff not protobuf"))
+        host.receive(Message(f"spBv1.0/lab/DDATA/foreign-{i}/strap", b"\xff"))
+        gateway.publish_nonsense(1 + i % 1500)
+    gateway.be_born()
+    gateway.publish(1, ecg_block(just_now_ns()))
+    wait_until(lambda: gateway.watermark() == 1, timeout_s=20.0)
+
+    assert stored(store, session) == list(range(50))
+    assert recorder.status().rejected_payloads >= 3000
+    assert [node.node.name for node in recorder.status().nodes] == ["gw-1"]
+    assert len([r for r in caplog.records if r.name == "lab_api.recorder"]) <= 2

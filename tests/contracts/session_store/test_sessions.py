@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,3 +176,15 @@ def test_annotations_that_make_no_sense_are_refused(change: dict[str, object]) -
 def test_not_found_is_a_store_error() -> None:
     assert issubclass(SessionNotFoundError, StoreError)
     assert issubclass(StreamNotFoundError, StoreError)
+
+
+def test_annotations_may_name_the_boot_that_they_count(store: SessionStore, session: Session) -> None:
+    write(store, session, make_block(0, 50))
+    plain, of_a_boot = beats("one"), replace(beats("two"), boot_id=7)
+    for each in (plain, of_a_boot):
+        store.annotate(session.id, each)
+    assert [each.boot_id for each in store.annotations(session.id)] == [None, 7]
+    assert "boot_id" not in plain.canonical()
+
+    with pytest.raises(DefinitionError, match="boot_id"):
+        replace(plain, boot_id=-1)

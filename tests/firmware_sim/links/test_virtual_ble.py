@@ -16,6 +16,7 @@ from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakError, BleakGATTProtocolError
 
 from firmware_sim.device import AttError, FrameDevice, Outlet
+from firmware_sim.faults import Faulty
 from firmware_sim.links.virtual_ble import VirtualRadio, serve_ble
 from gateway.bumble_backend import BumbleAdapter
 from protocols.devices.kind import BleLink, Decoder, DeviceKind, GattCharacteristic, GattService, SerialLink
@@ -292,6 +293,43 @@ def test_after_a_link_loss_the_device_can_be_found_again_and_its_count_has_gone_
     assert before == list(range(len(before)))
     assert after == list(range(after[0], after[0] + len(after)))
     assert after[0] >= before[-1] + 10
+
+
+def test_a_device_that_was_switched_off_is_lost_unseen_and_found_again_once_it_is_on() -> None:
+    async def run() -> None:
+        device, lost = strap(), asyncio.Event()
+        async with lab(device) as (air, adapter):
+            client = BleakClient(
+                await find(adapter, "strap"), lambda _: lost.set(), backend=adapter.client_class
+            )
+            await client.connect()
+            await air.switch_off(device)
+            await asyncio.wait_for(lost.wait(), 5)
+            assert await BleakScanner.find_device_by_name("strap", 0.3, backend=adapter.scanner_class) is None
+            await air.switch_on(device)
+            async with connection(adapter) as again:
+                assert await again.read_gatt_char(BATTERY) == b"\x57"
+
+    asyncio.run(run())
+
+
+def test_a_device_that_vanishes_is_lost_by_its_gateway_and_never_seen_again() -> None:
+    async def run() -> list[bytes]:
+        received, lost = Received(), asyncio.Event()
+        device = Faulty(strap(size=20), vanish_after_bytes=50)
+        async with lab(device) as (air, adapter):
+            client = BleakClient(
+                await find(adapter, "strap"), lambda _: lost.set(), backend=adapter.client_class
+            )
+            await client.connect()
+            await received.subscribe(client, HEART_RATE, BATTERY, CONTROL, ECG)
+            await asyncio.wait_for(lost.wait(), 5)
+            assert not air.is_connected(device)
+            assert await BleakScanner.find_device_by_name("strap", 0.3, backend=adapter.scanner_class) is None
+            await air.finished()
+        return received.values[HEART_RATE]
+
+    assert [len(value) for value in asyncio.run(run())] == [20, 20, 10]
 
 
 def test_a_muted_device_is_silent_but_connected_until_it_is_unmuted() -> None:

@@ -75,3 +75,14 @@ def test_what_cannot_be_evaluated_is_a_problem(
 def test_an_unknown_evaluation_is_a_problem(client: Client, evaluation_id: str) -> None:
     status, _ = problem(client.get(f"/v1/evaluations/{evaluation_id}"))
     assert status == 404
+
+
+def test_an_evaluation_has_a_page_for_people(client: Client, ecg_session: str) -> None:
+    wanted = {"protocol": "ansi-aami-ec57", "sessions": [ecg_session]}
+    created = client.post("/v1/evaluations", json=wanted)
+    page = client.get(f"{created.headers['Location']}/report")
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert ecg_session in page.text
+    assert "No samples are missing from what this verdict rests on." in page.text
+    assert problem(client.get(f"/v1/evaluations/{'0' * 64}/report")) == (404, "evaluation-not-found")

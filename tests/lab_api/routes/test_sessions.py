@@ -24,7 +24,7 @@ def test_a_session_is_opened_at_lab_time_and_has_an_address(client: Client, stor
     assert body["opened_ns"] == OPENED_NS
     assert body["closed_ns"] is None
     assert (body["subject"], body["title"], body["devices"]) == ("S-001", "Run 1", [STRAP])
-    assert client.get(response.headers["Location"]).json() == body | {"streams": []}
+    assert client.get(response.headers["Location"]).json() == body | {"streams": [], "frames": []}
     assert store.session(body["id"]).subject == "S-001"
 
 
@@ -123,6 +123,11 @@ def test_a_session_tells_what_streams_it_holds(client: Client, store: SqliteSess
         "n_samples": 50,
         "first_ns": OPENED_NS,
         "last_ns": OPENED_NS + 49 * 4_000_000,
+        "n_gaps": 0,
+        "missing_samples": 0,
+        "uncounted_gaps": 0,
+        "uncounted_ns": 0,
+        "completeness": 1.0,
     }
     assert (second["gateway"], second["n_samples"], second["first_ns"]) == ("gw-2", 0, None)
 
@@ -135,6 +140,7 @@ BEATS = {
     "rate_hz": 360.0,
     "sample_indices": [77, 370],
     "symbols": ["N", "V"],
+    "boot_id": None,
 }
 
 
@@ -159,6 +165,7 @@ def test_annotations_are_added_and_listed(client: Client, store: SqliteSessionSt
         ({"rate_hz": 0}, (422, "invalid-request")),
         ({"name": "a b"}, (422, "invalid-request")),
         ({"gateway": ""}, (422, "invalid-request")),
+        ({"boot_id": -1}, (422, "invalid-request")),
     ],
 )
 def test_annotations_that_make_no_sense_are_refused(
@@ -179,6 +186,8 @@ def test_an_unknown_session_is_a_problem_everywhere(client: Client, session_id: 
         client.get(f"{address}/annotations"),
         client.post(f"{address}/annotations", json=BEATS),
         client.get(f"{address}/streams/gw-1/strap/ecg/samples"),
+        client.get(f"{address}/gaps"),
+        client.get(f"{address}/frames/gw-1/strap"),
     ]
 
     assert {problem(r) for r in responses} <= {(404, "session-not-found"), (404, "unknown-resource")}

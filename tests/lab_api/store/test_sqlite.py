@@ -6,6 +6,7 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lab_api.store.session_file import SCHEMA_VERSION
 from lab_api.store.session_store import Session, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.errors import StoreError
+from protocols.gaps import Gap, GapReason
 from protocols.samples import Channel, SampleBlock, Stream
 
 OPENED_NS = 1_790_000_000_000_000_000
@@ -119,6 +121,57 @@ def test_a_damaged_file_is_named_and_disturbs_no_other_session(
     assert [bad.id in record.getMessage() for record in caplog.records] == [True]
     write(store, good)
     assert store.read(good.id, "gw", "strap", "ecg").n_samples == 500
+
+
+def make_version_1(path: Path) -> None:
+    """Turn a session's file into what version 1 would have made of it."""
+    for statement in ("DROP TABLE gap", "DROP TABLE frames", "PRAGMA user_version = 1"):
+        alter(path, statement)
+
+
+def test_a_session_of_version_1_is_read_as_it_is_and_keeps_its_hash(
+    store: SqliteSessionStore, folder: Path
+) -> None:
+    session = open_session(store)
+    write(store, session)
+    store.close_session(session.id, closed_ns=OPENED_NS + 2 * 10**9)
+    expected = store.content_hash(session.id)
+    make_version_1(file_of(folder, session))
+    before = file_of(folder, session).read_bytes()
+
+    assert store.sessions()[0].id == session.id
+    assert store.read(session.id, "gw", "strap", "ecg").n_samples == 500
+    assert store.content_hash(session.id) == expected
+    assert store.gaps(session.id) == list(store.frames(session.id, "gw", "strap")) == []
+    assert file_of(folder, session).read_bytes() == before
+
+
+def test_a_session_of_version_1_can_be_written_on(store: SqliteSessionStore, folder: Path) -> None:
+    session = open_session(store)
+    write(store, session)
+    store.close()
+    make_version_1(file_of(folder, session))
+    gap = Gap("strap", STREAM, 1, 499, OPENED_NS, OPENED_NS + 1, 5, GapReason.SPOOL_FULL)
+    for _ in range(2):
+        write(store, session, 600)
+        store.write({session.id: [("gw", gap)]})
+        store.close()
+
+    assert store.read(session.id, "gw", "strap", "ecg").n_samples == 600
+    assert store.gaps(session.id) == []  # what it declares is there
+    store.write({session.id: [("gw", replace(gap, after_index=700))]})
+    assert [g.gap.after_index for g in store.gaps(session.id)] == [700]
+
+
+def test_the_hash_of_a_session_without_gaps_and_frames_never_changes(
+    store: SqliteSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda n: "ab" * n)
+    session = open_session(store)
+    write(store, session)
+    store.close_session(session.id, closed_ns=OPENED_NS + 2 * 10**9)
+
+    assert store.content_hash(session.id) == "45ca3ef7557a5d4180bae55d9d56fb55ebf7fe4e024fa501bf7d4d7fb85c40e2"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +312,7 @@ def test_a_write_that_fails_leaves_the_session_as_it_was(
 
 def test_ecg_takes_less_space_than_its_samples(store: SqliteSessionStore, folder: Path) -> None:
     session = open_session(store)
-    times_s = np.arange(250 * 600) / 250
+    times_s = np.arange(250 * 1200) / 250
     noise = np.random.default_rng(1).normal(0, 4, times_s.size)
     signal = (400 * np.sin(7 * times_s) ** 31 + 50 * np.sin(times_s) + noise).astype(np.int16)[np.newaxis]
     blocks = [

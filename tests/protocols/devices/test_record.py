@@ -87,11 +87,18 @@ def test_trailing_bytes_are_kept_and_put_back(values, trailing):
 
 
 @given(VALUES)
-def test_a_record_cut_short_anywhere_is_refused(values):
+def test_a_record_cut_short_anywhere_is_refused_unless_its_crc_fits(values):
     data = EVERYTHING.encode(values)
+    accepted = 0
     for length in range(len(data)):
-        with pytest.raises(DecodeError, match="everything"):
-            EVERYTHING.decode(data[:length])
+        try:
+            found = EVERYTHING.decode(data[:length])
+        except DecodeError:
+            continue
+        else:  # one in 65536 is a whole record by chance, and then it is nothing else
+            assert EVERYTHING.encode(found) == data[:length]
+            accepted += 1
+    assert accepted <= 1
 
 
 @given(VALUES, st.data())

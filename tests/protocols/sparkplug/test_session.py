@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from protocols.errors import DecodeError, DefinitionError
 from protocols.samples import DTYPES, Channel, SampleBlock, Stream
-from protocols.sparkplug.blocks import birth_metrics, encode_block
+from protocols.sparkplug.blocks import birth_metrics, encode_record
 from protocols.sparkplug.edge_node import (
     DeviceBirth,
     EdgeNodeSession,
@@ -24,15 +24,18 @@ from protocols.sparkplug.edge_node import (
 )
 from protocols.sparkplug.host import (
     MAX_NODES,
-    BlockReceived,
-    BlockRejected,
+    REORDER_TIMEOUT_MS,
     DeviceBorn,
     DeviceDied,
+    DeviceMetrics,
     Event,
     HostApplication,
     NodeBorn,
     NodeDied,
+    NodeMetrics,
     PayloadRejected,
+    RecordReceived,
+    RecordRejected,
     SendMessage,
 )
 from protocols.sparkplug.payload import DataType, Metric, encode_payload
@@ -76,7 +79,7 @@ class Pair:
         return self.to_host(*self.edge.births(0, oldest_seq=5))
 
     def data(self, block: SampleBlock, spool_seq: int, *, historical: bool = False) -> Message:
-        body = encode_block(block, spool_seq=spool_seq, stream_number=1)
+        body = encode_record(block, spool_seq=spool_seq, stream_number=1)
         return self.edge.data("strap", body, 0, historical=historical)
 
 
@@ -122,12 +125,12 @@ def test_every_block_survives_the_wire_bit_for_bit(
     pair = Pair()
     pair.edge.device_birth("strap", DeviceBirth({number: block.stream}), 0)
     pair.born()
-    body = encode_block(block, spool_seq=spool_seq, stream_number=number)
+    body = encode_record(block, spool_seq=spool_seq, stream_number=number)
     events = pair.to_host(pair.edge.data("strap", body, 0, historical=historical))
     assert len(events) == 1
     event = events[0]
-    assert isinstance(event, BlockReceived)
-    assert event.received.block == block
+    assert isinstance(event, RecordReceived)
+    assert event.received.record == block
     assert event.received.spool_seq == spool_seq
     assert event.received.is_historical is historical
 
@@ -146,9 +149,9 @@ def test_two_streams_of_one_device_are_told_apart() -> None:
     pair.born()
     beat = SampleBlock("strap", rr, 1, 0, 0, np.array([[800]], np.uint16), 0, 0, 0, times_ns=np.array([12]))
     events = pair.to_host(
-        pair.edge.data("strap", encode_block(beat, spool_seq=1, stream_number=2), 0), pair.data(ecg_block(), 2)
+        pair.edge.data("strap", encode_record(beat, spool_seq=1, stream_number=2), 0), pair.data(ecg_block(), 2)
     )
-    assert [e.received.block for e in events if isinstance(e, BlockReceived)] == [beat, ecg_block()]
+    assert [e.received.record for e in events if isinstance(e, RecordReceived)] == [beat, ecg_block()]
 
 
 def test_data_before_a_birth_makes_the_host_ask_for_it_and_asking_is_rate_limited() -> None:
@@ -165,15 +168,17 @@ def test_a_lost_message_shows_in_the_sequence_and_is_answered_by_a_rebirth_reque
     pair = Pair()
     pair.born()
     pair.data(ecg_block(), 1)
-    events = pair.to_host(pair.data(ecg_block(3), 2))
-    assert [type(e) for e in events] == [SendMessage, BlockReceived]
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(3), 2))] == [RecordReceived]
+    assert pair.host.tick(REORDER_TIMEOUT_MS - 1) == []
+    assert [type(e) for e in pair.host.tick(REORDER_TIMEOUT_MS)] == [SendMessage]
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(4), 3))] == [RecordReceived]
 
 
 def test_the_message_sequence_wraps_without_anyone_noticing() -> None:
     pair = Pair()
     pair.born()
     events = pair.to_host(*(pair.data(ecg_block(i), i) for i in range(600)))
-    assert [type(e) for e in events] == [BlockReceived] * 600
+    assert [type(e) for e in events] == [RecordReceived] * 600
 
 
 def test_a_rebirth_keeps_the_birth_death_number_and_a_new_connection_raises_it() -> None:
@@ -194,14 +199,14 @@ def test_the_will_of_an_earlier_connection_does_not_kill_the_present_one() -> No
     new_will = pair.edge.connecting(1)
     pair.born()
     assert pair.to_host(old_will) == []
-    assert pair.to_host(new_will) == [NodeDied(NODE)]
+    assert pair.to_host(new_will, now_ms=7) == [NodeDied(NODE, timestamp_ms=7)]
     assert (new_will.qos, new_will.retain) == (1, False)
 
 
 def test_after_a_device_s_death_its_data_are_not_taken() -> None:
     pair = Pair()
     pair.born()
-    late = encode_block(ecg_block(), spool_seq=1, stream_number=1)
+    late = encode_record(ecg_block(), spool_seq=1, stream_number=1)
     assert pair.to_host(pair.edge.device_death("strap", 0)) == [DeviceDied(NODE, "strap")]
     assert pair.edge.device_death("strap", 0) is None
     assert [type(e) for e in pair.to_host(pair.edge.data("strap", late, 0))] == [SendMessage]
@@ -228,8 +233,10 @@ def test_the_host_s_state_is_known_to_the_edge_and_an_older_statement_is_ignored
 def test_a_host_that_reads_that_it_is_offline_says_again_that_it_is_not() -> None:
     host = HostApplication("lab")
     will = host.connecting(1000)
-    events = host.receive(will.topic, will.payload, 1001)
-    assert events == [SendMessage(host.online())]
+    assert host.receive(will.topic, will.payload, 1001) == []
+    online = host.online()
+    assert host.receive(will.topic, will.payload, 1001) == [SendMessage(online)]
+    assert host.receive(will.topic, b'{"online": false, "timestamp": 1}', 1001) == [SendMessage(online)]
     assert host.receive(host.online().topic, host.online().payload, 1001) == []
 
 
@@ -242,14 +249,26 @@ def test_a_state_that_is_none_is_a_decode_error(payload: bytes) -> None:
         edge.receive("spBv1.0/STATE/lab", payload)
 
 
-def test_an_edge_node_of_another_maker_is_left_alone() -> None:
-    host = HostApplication("lab")
+def test_an_edge_node_of_another_maker_is_understood_but_never_said_to_be_a_gateway() -> None:
+    host, press = HostApplication("lab"), NodeId("plant", "press")
     bd_seq = Metric("bdSeq", datatype=DataType.INT64, value=0, timestamp_ms=0)
-    birth = encode_payload([bd_seq], timestamp_ms=0, seq=0)
-    assert [type(e) for e in host.receive("spBv1.0/plant/NBIRTH/press", birth, 0)] == [PayloadRejected]
-    data = encode_payload([], timestamp_ms=0, seq=1)
-    assert host.receive("spBv1.0/plant/NDATA/press", data, 0) == []
-    assert host.receive("spBv1.0/plant/DDATA/press/motor", data, 0) == []
+    force = Metric("Force", alias=7, datatype=DataType.FLOAT, value=1.5)
+    speed = Metric("Speed", alias=8, datatype=DataType.INT16, value=-3)
+    changed = Metric(alias=8, datatype=DataType.INT16, value=-4)
+
+    def heard(kind: str, *metrics: Metric, seq: int | None, births: bool = False) -> list[Event]:
+        device = "/motor" if kind.startswith("D") else ""
+        payload = encode_payload(metrics, timestamp_ms=9, seq=seq, with_datatypes=births)
+        return host.receive(f"spBv1.0/plant/{kind}/press{device}", payload, 10)
+
+    assert heard("NBIRTH", bd_seq, force, seq=0, births=True) == [
+        NodeMetrics(press, {"Force": 1.5}, 9, is_birth=True)
+    ]
+    born = DeviceMetrics(press, "motor", {"Speed": -3}, 9)
+    assert heard("DBIRTH", speed, seq=1, births=True) == [born]
+    assert heard("DDATA", changed, seq=2) == [DeviceMetrics(press, "motor", {"Speed": -4}, 9)]
+    assert heard("DDEATH", seq=3) == [DeviceDied(press, "motor", 9)]
+    assert heard("NDEATH", bd_seq, seq=None, births=True) == [NodeDied(press, 10)]
 
 
 def test_a_host_that_was_said_to_be_offline_by_a_later_statement_is_in_doubt() -> None:
@@ -261,8 +280,12 @@ def test_a_host_that_was_said_to_be_offline_by_a_later_statement_is_in_doubt() -
     assert pair.edge.receive("spBv1.0/STATE/lab", pair.host.online().payload) == [HostState(online=True)]
 
 
+SESSION = "63/0"
+"""Of spool 99 and the first connection."""
+
+
 def forged(*metrics: Metric, seq: int | None = 0) -> bytes:
-    return encode_payload(metrics, timestamp_ms=0, seq=seq)
+    return encode_payload(metrics, timestamp_ms=0, seq=seq, uuid=SESSION)
 
 
 @pytest.mark.parametrize("incarnation", [-1, 0, True, 2**63])
@@ -288,7 +311,7 @@ def test_a_false_birth_changes_nothing_about_a_known_gateway(payload: bytes) -> 
     pair = Pair()
     pair.born()
     assert [type(e) for e in pair.host.receive(NODE.topic(MessageType.NBIRTH), payload, 0)] == [PayloadRejected]
-    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [BlockReceived]
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [RecordReceived]
 
 
 def test_names_that_are_no_text_are_rejected() -> None:
@@ -304,7 +327,9 @@ def test_a_death_whose_number_is_an_array_kills_nobody() -> None:
     pair = Pair()
     pair.born()
     number = Metric("bdSeq", datatype=DataType.INT64_ARRAY, value=np.array([0, 0]))
-    assert pair.host.receive(NODE.topic(MessageType.NDEATH), forged(number, seq=None), 0) == []
+    events = pair.host.receive(NODE.topic(MessageType.NDEATH), forged(number, seq=None), 0)
+    assert [type(e) for e in events] == [PayloadRejected]
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [RecordReceived]
 
 
 def test_a_stream_with_an_infinite_code_is_rejected() -> None:
@@ -320,11 +345,11 @@ def test_a_stream_with_an_infinite_code_is_rejected() -> None:
 def test_a_block_that_makes_no_sense_is_reported_with_its_place() -> None:
     pair = Pair()
     pair.born()
-    body = encode_block(ecg_block(first_index=7), spool_seq=42, stream_number=1)
+    body = encode_record(ecg_block(first_index=7), spool_seq=42, stream_number=1)
     wrong = body.replace((7).to_bytes(8, "little"), (-7).to_bytes(8, "little", signed=True))
     message = pair.edge.data("strap", wrong, 0)
     (event,) = pair.to_host(message)
-    assert isinstance(event, BlockRejected)
+    assert isinstance(event, RecordRejected)
     assert (event.node, event.incarnation, event.device, event.spool_seq) == (NODE, 99, "strap", 42)
     assert (event.payload, event.streams) == (message.payload, {1 << 10: ECG})
     assert "first_index=-7" in event.reason
@@ -334,11 +359,10 @@ def test_a_rejected_message_does_not_swallow_the_request_for_what_was_lost_befor
     pair = Pair()
     pair.born()
     pair.data(ecg_block(), 1)  # lost
-    pair.edge.device_birth("strap", DeviceBirth({1: ECG}), 0)
-    body = encode_block(ecg_block(first_index=7), spool_seq=2, stream_number=1)
+    body = encode_record(ecg_block(first_index=7), spool_seq=2, stream_number=1)
     wrong = body.replace((7).to_bytes(8, "little"), (-7).to_bytes(8, "little", signed=True))
-    events = pair.to_host(pair.edge.data("strap", wrong, 0))
-    assert [type(e) for e in events] == [SendMessage, BlockRejected]
+    assert [type(e) for e in pair.to_host(pair.edge.data("strap", wrong, 0))] == [RecordRejected]
+    assert [type(e) for e in pair.host.tick(REORDER_TIMEOUT_MS)] == [SendMessage]
 
 
 def test_nodes_that_were_never_born_are_not_remembered_for_ever() -> None:
@@ -347,7 +371,7 @@ def test_nodes_that_were_never_born_are_not_remembered_for_ever() -> None:
     for i in range(MAX_NODES + 10):
         pair.host.receive(f"spBv1.0/lab/NDATA/forged-{i}", b"", 0)
     assert len(pair.host._nodes) <= MAX_NODES
-    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [BlockReceived]
+    assert [type(e) for e in pair.to_host(pair.data(ecg_block(), 1))] == [RecordReceived]
 
 
 @given(st.binary(max_size=100), st.sampled_from(["NBIRTH", "NDEATH", "DBIRTH", "DDATA", "DDEATH", "NCMD", "X"]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protocols.errors import DecodeError, DefinitionError
 from protocols.sparkplug.topics import MessageType, NodeId, parse_topic, state_topic
@@ -34,9 +36,18 @@ def test_what_is_not_a_topic_of_a_node_is_a_decode_error(topic: str) -> None:
         parse_topic(topic)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a+", "#"])
+@given(st.text(st.characters(codec="utf-8", exclude_characters="+/#\0"), min_size=1))
+def test_any_text_without_the_reserved_characters_is_an_id(name: str) -> None:
+    parsed = parse_topic(NodeId(name, name).topic(MessageType.DDATA, name))
+    assert (parsed.node, parsed.device) == (NodeId(name, name), name)
+    assert parse_topic(NodeId(name, name).topic(MessageType.NBIRTH)).node == NodeId(name, name)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a+", "#", "\0", "\ud800"])
 def test_ids_that_would_break_a_topic_are_refused(name: str) -> None:
     with pytest.raises(DefinitionError, match="id"):
         NodeId("lab", name)
+    with pytest.raises(DefinitionError, match="id"):
+        NodeId(name, "gw")
     with pytest.raises(DefinitionError, match="host id"):
         state_topic(name)
