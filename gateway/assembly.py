@@ -12,8 +12,8 @@ included, so that index and time stay together::
 
 A boot number that changes, a counter or clock that runs backwards or further ahead than the moment of arrival
 allows: all mean that the device has started anew, under a new boot id. A new connection means the same, unless
-counter or clock plausibly go on. A wall clock that was set gives all streams of the device a new boot id too,
-but the index goes on.
+counter or clock plausibly go on; a new run of the gateway too, unless a counter does. A wall clock that was set
+gives all streams of the device a new boot id as well, but the index goes on.
 
 Not seen here: a loss of more than half the counter's range, which looks like a new start; and, between two
 connections, a new start within a second of the last one, which without a boot number looks like none.
@@ -21,7 +21,7 @@ connections, a new start within a second of the last one, which without a boot n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.clock import BootIds, ClockModel, WallClock
+from gateway.spool import Position
 from gateway.transport import Frame
 from protocols.devices.kind import BleLink, Decoded, DeviceKind, Samples
 from protocols.samples import SampleBlock, Stream
@@ -121,7 +122,12 @@ class StreamAssembler:
         self._tolerated_ns: int | None = None
         self._frame_samples = 0
         self._renumbered: tuple[int, int] | None = None
+        self._earlier: Position | None = None
         self.restart()
+
+    def resume(self, earlier: Position) -> None:
+        """Take note of the last sample that an earlier run of the gateway stored; before the first samples."""
+        self._earlier = earlier if earlier.last_index >= 0 else None
 
     def due(self, arrived_before_ns: int) -> bool:
         """Return whether samples wait that arrived before that, on the monotonic clock.
@@ -178,7 +184,7 @@ class StreamAssembler:
             self.duplicates += 1
             return []
         blocks = self._make_room(samples, frame)
-        if self._boot_id is None:
+        if self._boot_id is None and not self._resumes(samples, frame):
             self._boot_id = self._boot_ids.next(frame.arrival_ns)
             self._next_index = samples.counter or 0
         piece = _Piece(self._next_index, self._device_ns(samples), samples.values, samples, frame)
@@ -259,6 +265,20 @@ class StreamAssembler:
         if not fits and samples.boot is not None:
             self._model = self._new_model()
         return fits or samples.boot is not None
+
+    def _resumes(self, samples: Samples, frame: Frame) -> bool:
+        """Go on with an earlier run's count if the device's counter moved on by as much as time did."""
+        earlier, self._earlier = self._earlier, None
+        if earlier is None or self._modulus is None or samples.counter is None:
+            return False
+        missing = (samples.counter - earlier.last_index - 1) % self._modulus
+        pause_ns = frame.arrival_ns - earlier.due_ns
+        late_ns = pause_ns - self._span_ns(missing + samples.values.shape[1])
+        if pause_ns >= self._span_ns(self._modulus // 2) or abs(late_ns) > _KEPT_NS * self._speed:
+            return False
+        self._boot_id, self._next_index = earlier.boot_id, earlier.last_index + 1 + missing
+        self._last_time_ns = earlier.due_ns - self._span_ns(1)
+        return True
 
     def _new_model(self) -> ClockModel:
         return ClockModel(link_delay_ns=self._link_delay_ns, speed=self._speed, scheduled=self._scheduled)
@@ -417,6 +437,13 @@ class DeviceAssembler:
             )
             for stream in kind.streams
         }
+
+    def resume(self, position: Callable[[Stream], Position | None]) -> None:
+        """Take note of where an earlier run of the gateway ended; before the first frame."""
+        for assembler in self._streams.values():
+            earlier = position(assembler.stream)
+            if earlier is not None:
+                assembler.resume(earlier)
 
     def duplicates(self, stream: str) -> int:
         """Return how many repeated frames of a stream were left out."""

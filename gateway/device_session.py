@@ -86,6 +86,7 @@ class DeviceSession:
         self._on_change = on_change
         self._power_cycle = power_cycle
         self._assembler = DeviceAssembler(name, kind, boot_ids, speed=clock.speed)
+        self._assembler.resume(position)
         self._streams = DeviceStreams(
             name,
             kind,

@@ -90,6 +90,7 @@ class DeviceStreams:
         self._entries: dict[str, _Entry] = {}
         for stream in kind.streams:
             known = position(stream)
+            never_seen = known is None
             if known is None:
                 now_ns = clock.now_ns()
                 known = Position(boot_ids.next(now_ns), -1, now_ns, GapReason.DISCONNECTED)
@@ -98,6 +99,8 @@ class DeviceStreams:
                 StreamAccount(device, stream, known, cause),
                 StreamSilence(stream, silence_s=silence_s, speed=clock.speed),
             )
+            if never_seen:
+                self._declare(self._entries[stream.name].account.begin())
 
     @property
     def heard(self) -> bool:

@@ -65,6 +65,12 @@ class StreamAccount:
         """How many samples were missing in all gaps, as far as known."""
         return self._ended_lost + (self._open.n_samples or 0 if self._open is not None else 0)
 
+    def begin(self) -> Gap | None:
+        """Declare from when on the stream is accounted for, so that no kill makes that forgotten."""
+        if self.cause is not None:
+            self._open = self._gap(self.position.due_ns, None, self.cause)
+        return self.declaration(again=False)
+
     def blame(self, reason: GapReason) -> None:
         """Take note of what may keep samples away from now on."""
         self.cause = self.cause or reason

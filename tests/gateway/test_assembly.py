@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.assembly import MAX_BLOCK_BYTES, DeviceAssembler, StreamAssembler
 from gateway.clock import BootIds, WallClock
+from gateway.spool import Position
 from gateway.transport import Frame
 from protocols.devices.kind import SERIAL_SOURCE, DeviceKind, Samples
 from protocols.devices.registry import device_kind
@@ -84,6 +85,33 @@ def test_counted_samples_are_neither_lost_nor_doubled_and_keep_their_place(
     assert stream.duplicates == sum(twice for *_, twice, _ in frames)
     times = np.concatenate([b.sample_times_ns() for b in blocks])
     assert (np.diff(times) > 0).all()
+
+
+def test_a_counter_that_ran_on_while_the_gateway_was_stopped_goes_on_under_its_boot_id() -> None:
+    stream = assembler(COUNTED, modulus=1000)
+    stream.resume(Position(77, 4321, UTC0_NS))
+    blocks = stream.add(Samples("counted", ramp(COUNTED, 0, 10), counter=(4322 + 250) % 1000), at(1.04))
+    blocks += stream.flush()
+    assert [(b.boot_id, b.first_index) for b in blocks] == [(77, 4322 + 250)]
+    assert blocks[0].start_ns > UTC0_NS - 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("counter", "seconds"),
+    [
+        pytest.param(0, 1.04, id="another count"),
+        pytest.param((4322 + 250) % 1000, 4.0, id="a pause as long as half the counter's range"),
+        pytest.param((4322 - 250) % 1000, 0.04, id="backwards"),
+        pytest.param((4322 + 250) % 1000, -30.0, id="a clock that was set back"),
+    ],
+)
+def test_a_counter_that_does_not_fit_the_pause_of_the_gateway_begins_anew(counter: int, seconds: float) -> None:
+    stream = assembler(COUNTED, modulus=1000)
+    stream.resume(Position(77, 4321, UTC0_NS))
+    blocks = stream.add(Samples("counted", ramp(COUNTED, 0, 10), counter=counter), at(seconds))
+    blocks += stream.flush()
+    assert [b.first_index for b in blocks] == [counter]
+    assert blocks[0].boot_id != 77
 
 
 @pytest.mark.parametrize("stream", [COUNTED, PLAIN, CLOCKED, EVENTS])

@@ -15,6 +15,7 @@ import pytest
 from gateway.config import Broker
 from gateway.edge_node import EdgeNode
 from gateway.spool import Spool
+from protocols.errors import DefinitionError
 from protocols.gaps import Gap, GapReason
 from protocols.lab_clock import LabClock
 from protocols.samples import Channel, SampleBlock, Stream
@@ -67,12 +68,12 @@ class Bench:
             clock=LabClock(time.time_ns, time.monotonic_ns),
             **self.options,
         )
-        task = asyncio.create_task(self.edge_node.run())
+        self.task = asyncio.create_task(self.edge_node.run())
         try:
             yield self.edge_node
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
             self.spool.close()
 
     def spool_blocks(self, n: int, stream: Stream = ECG, device: str = "dut") -> None:
@@ -129,6 +130,29 @@ def test_a_planned_end_says_goodbye(
         async with bench.running():
             await until(lambda: recorder.births)
         await until(lambda: "NodeDied" in recorder.log)
+
+    asyncio.run(run())
+
+
+def test_an_error_on_the_way_out_does_not_take_the_place_of_the_cancellation(
+    mosquitto: Any, recorders: Callable[..., Any], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    bench = Bench(tmp_path, mosquitto.port)
+    recorder = recorders(mosquitto.port)
+
+    async def run() -> None:
+        async with bench.running() as edge_node:
+            await until(lambda: recorder.births)
+
+            def fail(_now_ms: int) -> None:
+                raise DefinitionError("a death that cannot be said")
+
+            edge_node._session.death = fail
+            bench.task.cancel()
+            done, _ = await asyncio.wait({bench.task}, timeout=10)
+            del edge_node._session.death
+            assert done
+            assert bench.task.cancelled()
 
     asyncio.run(run())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,36 @@ def test_a_server_that_says_nothing_is_given_up(
             pass
 
     assert "does not answer, expected within 0.3 s" in str(failure(strange_server(listen)))
+
+
+def test_a_cancellation_while_leaving_leaves_no_thread_behind(strange_server: Callable[..., Broker]) -> None:
+    def accept_and_freeze(link: socket.socket) -> None:
+        link.recv(1000)
+        link.sendall(bytes([0x20, 2, 0, 0]))
+        frozen.wait(30)
+
+    async def scenario() -> None:
+        async def live() -> None:
+            async with MqttConnection(broker, WILL) as connection:
+                threads.extend(t for t in threading.enumerate() if t.name.startswith("paho"))
+                connection.publish(Message("a", b"never acknowledged", 1))
+
+        leaving = asyncio.create_task(live())
+        while not threads:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+
+    frozen, threads = threading.Event(), list[threading.Thread]()
+    broker = strange_server(accept_and_freeze)
+    started_s = time.monotonic()
+    try:
+        asyncio.run(scenario())  # waits for the threads that it started
+        assert time.monotonic() - started_s < mqtt_connection._KEEPALIVE_S
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        frozen.set()
 
 
 def test_a_certificate_that_has_gone_is_named_and_the_broker_not_asked(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class Chain:
         ]
         self.serve.start()
         self.gateway.start()
+        until(lambda: "Ctrl-C stops it" in self.gateway.said.read_text(), what="the gateway accounts for all")
         return self.open_session()
 
     def open_session(self) -> str:
@@ -156,6 +157,11 @@ class Chain:
         else:
             harm = other([self._pause, self._cut, self._half_open, self._fill_disk, self._step_clock])
         self.actions.append(harm(chance))
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the gateway's clock is ahead of the recorder's."""
+        return self._ahead_ns > 0
 
     @property
     def kills(self) -> int:
