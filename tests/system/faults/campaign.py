@@ -46,7 +46,7 @@ def campaign(
                     other = _a_session_meanwhile(chain, chance)
                     if (
                         not chain.is_ahead
-                    ):  # else samples come before the session to which their times assign them
+                    ):  # else samples come before the session they belong to
                         others.append(other)
                 time.sleep(chance.uniform(0, 2))
             drain_s = chain.drain()
