@@ -44,9 +44,7 @@ def campaign(
                 chain.hurt(chance)
                 if chance.random() < 0.3:
                     other = _a_session_meanwhile(chain, chance)
-                    if (
-                        not chain.is_ahead
-                    ):  # else samples come before the session they belong to
+                    if not chain.was_ahead:  # else its samples may have come before it
                         others.append(other)
                 time.sleep(chance.uniform(0, 2))
             drain_s = chain.drain()
