@@ -40,7 +40,6 @@ TARGET_S = 0.001
 
 _U16 = struct.Struct("<H")
 _HRM_WIDE = struct.Struct("<BH")
-_TWO_RR = struct.Struct("<HH")
 
 
 def hrm_decode(data: bytes) -> dict[str, Any]:

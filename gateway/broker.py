@@ -7,6 +7,7 @@ It is TOML whose texts hold PEM blocks, so OpenSSL reads certificate and key out
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 import stat
@@ -56,6 +57,10 @@ class Broker:
             raise DefinitionError(f"key={str(self.key)!r} without certificate, expected both")
         if not self.tls and (self.ca or self.certificate):
             raise DefinitionError(f"a certificate for {self}, expected an address mqtts://")
+        if self.password is not None and not self.tls and not _is_this_machine(self.host):
+            raise DefinitionError(
+                f"a password for {self}, expected mqtts:// because it must not cross a network in the clear"
+            )
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
@@ -187,6 +192,13 @@ def _enrolment(document: Mapping[str, Any], path: Path) -> Enrolment:
     _text(document, "certificate"), _text(document, "key"), _text(document, "authority")
     brokers = [replace(Broker.from_url(url), ca=path, certificate=path) for url in urls]
     return Enrolment(identity, host, tuple(brokers))
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _text(document: Mapping[str, Any], key: str) -> str:

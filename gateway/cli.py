@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.supervisor import Gateway, GatewayHealth
 
 STATUS_INTERVAL_S: Final = 10.0
+HEALTH_POLL_S: Final = 0.1
 
 
 def add_commands(subparsers: Any) -> None:
@@ -60,6 +61,8 @@ async def _run_until_signal(config: GatewayConfig) -> GatewayHealth:
         names = ", ".join(device.name for device in config.devices) or "no devices"
         print(f"gateway {config.node}: {names} -> {config.broker}; Ctrl-C stops it", file=sys.stderr)
         reports.append(asyncio.create_task(_report(gateway)))
+        if config.health_port is not None:
+            reports.append(asyncio.create_task(_tell_health_address(gateway)))
 
     _stop_on_signals(stop)
     try:
@@ -88,6 +91,13 @@ async def _report(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(STATUS_INTERVAL_S)
         print(_status(gateway.health()), file=sys.stderr)
+
+
+async def _tell_health_address(gateway: Gateway) -> None:
+    """Print where the health is served, as soon as it is; that may be a port chosen by the system."""
+    while (address := gateway.health_address) is None:
+        await asyncio.sleep(HEALTH_POLL_S)
+    print(f"health at {address}/health and {address}/metrics", file=sys.stderr)
 
 
 def _status(health: GatewayHealth) -> str:

@@ -7,14 +7,15 @@ stream                       is missing
 ===========================  ==========================================================================
 with a rate                  whenever it brings nothing, connected or not; unless this device has never
                              brought it and brings others: it was not started
-without a rate (events)      while the device is not connected or, being watched, brings nothing at all
+without a rate (events)      while the device is not connected or, being watched, brings nothing at all; since
+                             the device was last known to be well, not since the last event
 ===========================  ==========================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.clock import BootIds
@@ -83,24 +84,20 @@ class DeviceStreams:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._boot_ids = boot_ids
         self._watched = is_watched(kind, silence_s)
         self._connected = False
-        self._connected_s = 0.0
+        self._connected_s = self._well_s = 0.0
         self._declared_s = 0.0
         self._entries: dict[str, _Entry] = {}
-        for stream in kind.streams:
-            known = position(stream)
-            never_seen = known is None
+        positions = {stream: position(stream) for stream in kind.streams}
+        stored = [p.due_ns for p in positions.values() if p is not None and p.reason is None]
+        for stream, known in positions.items():
+            account = self._account(device, stream, known, max(stored, default=None))
+            silence = StreamSilence(stream, silence_s=silence_s, speed=clock.speed)
+            self._entries[stream.name] = _Entry(account, silence)
             if known is None:
-                now_ns = clock.now_ns()
-                known = Position(boot_ids.next(now_ns), -1, now_ns, GapReason.DISCONNECTED)
-            cause = known.reason if known.reason in _LASTING else GapReason.GATEWAY_STOPPED
-            self._entries[stream.name] = _Entry(
-                StreamAccount(device, stream, known, cause),
-                StreamSilence(stream, silence_s=silence_s, speed=clock.speed),
-            )
-            if never_seen:
-                self._declare(self._entries[stream.name].account.begin())
+                self._declare(account.begin())
 
     @property
     def heard(self) -> bool:
@@ -142,7 +139,7 @@ class DeviceStreams:
     def disconnected(self) -> None:
         """Take note that the connection ended; all its blocks have been handed over."""
         self._connected = False
-        self._connected_s = 0.0
+        self._connected_s = self._well_s = 0.0
         for entry in self._entries.values():
             entry.account.blame(GapReason.DISCONNECTED)
 
@@ -188,6 +185,7 @@ class DeviceStreams:
         for entry in self._entries.values():
             entry.silence.tick(elapsed_s)
             entry.meter.tick(elapsed_s)
+        self._well_s = 0.0 if self.whole_silent or not self._connected else self._well_s + elapsed_s
         for entry in self._entries.values():
             self._account_for(entry, now_ns)
             self._declare(entry.account.declaration(again=again))
@@ -211,6 +209,22 @@ class DeviceStreams:
             for name, entry in self._entries.items()
         )
 
+    def _account(
+        self, device: str, stream: Stream, known: Position | None, heard_ns: int | None
+    ) -> StreamAccount:
+        """Return the account of a stream whose device an earlier run heard until `heard_ns`."""
+        if known is None:
+            now_ns = self._clock.now_ns()
+            known = Position(self._new_boot_id(), -1, now_ns, GapReason.DISCONNECTED)
+        elif stream.rate_hz is None and heard_ns is not None and heard_ns > known.due_ns:
+            over = known.reason is not None  # for the device was heard after that gap had begun
+            known = Position(self._new_boot_id(), -1, heard_ns) if over else replace(known, due_ns=heard_ns)
+        cause = known.reason if known.reason in _LASTING else GapReason.GATEWAY_STOPPED
+        return StreamAccount(device, stream, known, cause, new_boot_id=self._new_boot_id)
+
+    def _new_boot_id(self) -> int:
+        return self._boot_ids.next(self._clock.now_ns())
+
     def _silent(self, entry: _Entry) -> bool:
         """Return whether a stream with a rate should bring samples over this connection and does not."""
         expected = entry.silence.ever_brought or not self.heard
@@ -225,8 +239,9 @@ class DeviceStreams:
             if entry.silence.silent:
                 entry.account.blame(GapReason.SILENT)
             entry.account.grow(end_ns)
-        elif self._connected_s > self.limit_s:
+        elif self._well_s > self.limit_s:
             entry.account.settle(end_ns)
+            self._declare(entry.account.declaration(again=True))
 
     def _missing(self, entry: _Entry) -> bool:
         if not self._connected:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.announced_devices import AnnouncedDevices, by_name, changed, datatypes
 from gateway.broker import Broker
 from gateway.mqtt_connection import Arrived, LoginError, Lost, MqttConnection
 from gateway.send_window import STALL_S, WINDOW_BLOCKS, Kind, SendWindow
@@ -27,7 +28,6 @@ from protocols.errors import DecodeError, DefinitionError, StoreError, Transport
 from protocols.lab_clock import LabClock
 from protocols.samples import Stream
 from protocols.sparkplug.edge_node import (
-    DeviceBirth,
     EdgeNodeSession,
     HostDoubted,
     HostState,
@@ -71,6 +71,8 @@ class EdgeNodeHealth:
         Messages to this node that were damaged or too large.
     ignored_watermarks
         Watermarks of another spool, or beyond what was sent.
+    refused_logins
+        Attempts to connect that failed because of the login.
     """
 
     connected: bool
@@ -81,6 +83,7 @@ class EdgeNodeHealth:
     broker: str = ""
     rejected_commands: int = 0
     ignored_watermarks: int = 0
+    refused_logins: int = 0
 
 
 class EdgeNode:
@@ -120,16 +123,17 @@ class EdgeNode:
         self._clock = clock
         self._window_blocks = window_blocks
         self._stall_s = stall_s
-        self._devices: dict[str, Mapping[str, str]] = {}
-        self._announced: dict[str, DeviceBirth] = {}
         self._node_metrics: dict[str | None, Metric] = {}
-        self._device_metrics: dict[str, dict[str | None, Metric]] = {}
         self._session = self._new_session(spool.fact(_BD_SEQ, -1))
+        self._devices = AnnouncedDevices(
+            self._session, spool, publish=self._publish_if_born, now_ms=self._now_ms
+        )
         self._connection: MqttConnection | None = None
         self._born = self._birth_wanted = False
         self._born_s = 0.0
         self._complained_s: dict[str, float] = {}
         self._sent_blocks = self._resent_blocks = self._rejected_commands = self._ignored_watermarks = 0
+        self._refused_logins = 0
         self._last_error = ""
         self._progress = asyncio.Event()
 
@@ -144,17 +148,16 @@ class EdgeNode:
             broker=str(self._brokers[self._turn]),
             rejected_commands=self._rejected_commands,
             ignored_watermarks=self._ignored_watermarks,
+            refused_logins=self._refused_logins,
         )
 
     def device_online(self, device: str, streams: tuple[Stream, ...], properties: Mapping[str, str]) -> None:
         """Announce a device, or its changed properties, as soon as there is a connection."""
-        self._devices[device] = properties
-        numbers = {self._spool.stream_number(device, stream): stream for stream in streams}
-        self._announce(device, numbers, properties)
+        self._devices.online(device, streams, properties)
 
     def device_offline(self, device: str) -> None:
         """Announce that a device is gone, once its last block is durable."""
-        self._devices.pop(device, None)
+        self._devices.offline(device)
         self._wake()
 
     def report(
@@ -174,9 +177,9 @@ class EdgeNode:
         DefinitionError
             If a device's metric has no name or type, or a name that is taken.
         """
-        self._report_node({metric.name: metric for metric in node_metrics})
+        self._report_node(by_name(node_metrics))
         for device, metrics in (device_metrics or {}).items():
-            self._report_device(device, {metric.name: metric for metric in metrics})
+            self._devices.report(device, metrics)
 
     def committed(self) -> None:
         """Look for new blocks."""
@@ -194,6 +197,7 @@ class EdgeNode:
 
     async def run(self) -> None:
         """Publish until cancelled, connecting as often as it takes."""
+        task = asyncio.current_task()
         pause_s, tries = _FIRST_PAUSE_S, 0
         while True:
             longest_s = _LONGEST_PAUSE_S
@@ -201,6 +205,7 @@ class EdgeNode:
             try:
                 await self._connect_and_serve(self._brokers[self._turn])
             except LoginError as error:
+                self._refused_logins += 1
                 self._note_lost(str(error))
                 longest_s = _LONGEST_LOGIN_PAUSE_S
             except (TransportError, StoreError) as error:
@@ -208,6 +213,8 @@ class EdgeNode:
             except Exception as error:  # noqa: BLE001 - whatever it is, the devices go on into the spool
                 _log.exception("defect on the way to the broker")
                 self._note_lost(f"{type(error).__name__}: {error}")
+            if task is not None and task.cancelling():  # an error on the way out took the cancellation's place
+                raise asyncio.CancelledError
             if self._born_s:
                 pause_s, tries = _FIRST_PAUSE_S, 0
             tries += 1
@@ -230,8 +237,6 @@ class EdgeNode:
         """Begin with what the spool is now."""
         spool = self._spool
         session = EdgeNodeSession(self._node, host_id=self._host, incarnation=spool.incarnation, bd_seq=bd_seq)
-        for device, birth in self._announced.items():
-            session.device_birth(device, birth, self._now_ms())
         self._incarnation = spool.incarnation
         self._window = SendWindow(spool.acknowledged, window_blocks=self._window_blocks, stall_s=self._stall_s)
         return session
@@ -240,6 +245,7 @@ class EdgeNode:
         """Begin a connection: return its Will."""
         if self._spool.incarnation != self._incarnation:
             self._session = self._new_session(self._session.bd_seq)
+            self._devices.move_to(self._session)
         will = self._session.connecting(self._now_ms())
         self._spool.keep(_BD_SEQ, self._session.bd_seq)
         return will
@@ -329,7 +335,7 @@ class EdgeNode:
         if (self._birth_wanted or dropped) and _now_s() - self._born_s >= BIRTH_INTERVAL_S:
             self._give_birth()
         self._window.go_back_if_stalled(_now_s())
-        self._bury_devices(connection)
+        self._devices.bury()
         n_blocks = 0
         while n_blocks < _BLOCKS_AT_ONCE:
             chunk = self._window.next(self._spool.committed, _BLOCKS_AT_ONCE - n_blocks)
@@ -344,67 +350,24 @@ class EdgeNode:
         connection.wake()
 
     def _publish_block(self, connection: MqttConnection, block: SpooledBlock, kind: Kind) -> None:
-        birth = self._announced.get(block.device)
-        if birth is None or block.stream_number not in birth.streams:
-            self._announce_stream(block, birth)
+        self._devices.announce_stream_of(block)
         historical = kind is not Kind.LIVE
         connection.publish(self._session.data(block.device, block.body, self._now_ms(), historical=historical))
         self._sent_blocks += 1
         self._resent_blocks += self._window.sent(kind, block.seq, _now_s())
 
-    def _announce_stream(self, block: SpooledBlock, birth: DeviceBirth | None) -> None:
-        """Announce a stream of an earlier configuration in place of the one that has its name now."""
-        known = self._spool.streams(block.device)
-        stream = known[block.stream_number]
-        others = {} if birth is None else birth.streams
-        streams = {number: s for number, s in others.items() if s.name != stream.name}
-        properties = self._devices.get(block.device, {})
-        self._announce(block.device, {**streams, block.stream_number: stream}, properties)
-
-    def _announce(self, device: str, streams: Mapping[int, Stream], properties: Mapping[str, str]) -> None:
-        birth = self._announced.get(device)
-        if birth is None or (birth.streams, birth.properties) != (streams, properties):
-            self._publish_device_birth(device, streams, properties)
-
-    def _publish_device_birth(
-        self, device: str, streams: Mapping[int, Stream], properties: Mapping[str, str]
-    ) -> None:
-        metrics = tuple(self._device_metrics.get(device, {}).values())
-        birth = DeviceBirth(dict(streams), dict(properties), metrics)
-        message = self._session.device_birth(device, birth, self._now_ms())
-        self._announced[device] = birth
-        if self._born and self._connection is not None:
-            self._connection.publish(message)
-
     def _report_node(self, metrics: dict[str | None, Metric]) -> None:
         before, self._node_metrics = self._node_metrics, metrics
         if not self._born or self._connection is None:
             return
-        if _datatypes(metrics) != _datatypes(before):
+        if datatypes(metrics) != datatypes(before):
             self._birth_wanted = True
-        elif changed := _changed(before, metrics):
-            self._connection.publish(self._session.node_data(changed, self._now_ms()))
+        elif news := changed(before, metrics):
+            self._connection.publish(self._session.node_data(news, self._now_ms()))
 
-    def _report_device(self, device: str, metrics: dict[str | None, Metric]) -> None:
-        before = self._device_metrics.get(device, {})
-        self._device_metrics[device] = metrics
-        birth = self._announced.get(device)
-        if birth is None:
-            return
-        if _datatypes(metrics) != _datatypes(before):
-            self._publish_device_birth(device, birth.streams, birth.properties)
-        elif changed := _changed(before, metrics):
-            message = self._session.device_data(device, changed, self._now_ms())
-            if self._born and self._connection is not None:
-                self._connection.publish(message)
-
-    def _bury_devices(self, connection: MqttConnection) -> None:
-        gone = self._announced.keys() - self._devices.keys()
-        for device in gone - self._spool.waiting_devices() if gone else ():
-            del self._announced[device]
-            message = self._session.device_death(device, self._now_ms())
-            if message is not None:
-                connection.publish(message)
+    def _publish_if_born(self, message: Message) -> None:
+        if self._born and self._connection is not None:
+            self._connection.publish(message)
 
     def _now_ms(self) -> int:
         return self._clock.now_ns() // 1_000_000
@@ -437,11 +400,3 @@ class EdgeNode:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _datatypes(metrics: Mapping[str | None, Metric]) -> dict[str | None, object]:
-    return {name: metric.datatype for name, metric in metrics.items()}
-
-
-def _changed(before: Mapping[str | None, Metric], metrics: Mapping[str | None, Metric]) -> list[Metric]:
-    return [metric for name, metric in metrics.items() if metric.value != before[name].value]

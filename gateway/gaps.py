@@ -9,6 +9,9 @@ What happens in between is remembered as the cause; the first one holds, because
 full spool explains more than what came before it. When the next sample is placed, its index tells how many are
 missing if its count is the one before it went on; otherwise nobody knows.
 
+Of events a device may have none to tell, so that their gap may end without a sample. It is then settled, and
+what goes missing later, still without one, is a gap of its own, after no known sample.
+
 A gap is declared before the block that ends it, so that no kill can leave the one without the other, and again
 with a later end if that block is refused.
 """
@@ -16,6 +19,7 @@ with a later end if that block is refused.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.spool import Position
@@ -38,12 +42,24 @@ class StreamAccount:
         from which on it is accounted for.
     cause
         Why nothing follows it so far.
+    new_boot_id
+        Gives a gap that begins after no known sample a boot id of its own.
     """
 
-    def __init__(self, device: str, stream: Stream, position: Position, cause: GapReason) -> None:
+    def __init__(
+        self,
+        device: str,
+        stream: Stream,
+        position: Position,
+        cause: GapReason,
+        *,
+        new_boot_id: Callable[[], int],
+    ) -> None:
         self.device = device
         self.stream = stream
         self.position = position
+        self._due_ns = position.due_ns
+        self._new_boot_id = new_boot_id
         self.cause: GapReason | None = cause
         self._open: Gap | None = None
         self._declared: Gap | None = None
@@ -73,18 +89,20 @@ class StreamAccount:
 
     def blame(self, reason: GapReason) -> None:
         """Take note of what may keep samples away from now on."""
+        self._end_settled()
         self.cause = self.cause or reason
-        self._settled = False
 
     def grow(self, end_ns: int) -> None:
         """Take note that nothing came up to `end_ns`, for the reason blamed."""
-        if self.cause is not None and not self._settled and end_ns > self.position.due_ns:
+        if self.cause is not None and not self._settled and end_ns > self._due_ns:
             self._open = self._gap(end_ns, None, self.cause)
 
     def settle(self, end_ns: int) -> None:
-        """Let the gap end there: from now on the device may have nothing to say."""
+        """Let the gap end there: up to then, and from now on, the device may have nothing to say."""
         self.grow(end_ns)
         self._settled = self._open is not None
+        if self.stream.rate_hz is None:
+            self._due_ns = end_ns
 
     def before(self, block: SampleBlock, *, same_count: bool) -> Gap | None:
         """Return the gap that ends with a block about to be stored, if there is one to declare.
@@ -99,7 +117,8 @@ class StreamAccount:
         missing = self._missing(block.first_index, same_count=same_count)
         if missing == 0 and self._open is None and block.boot_id == self.position.boot_id:
             return None
-        lost = GapReason.LOST_ON_LINK if block.boot_id == self.position.boot_id else GapReason.DEVICE_RESTARTED
+        anew = GapReason.CLOCK_SET if same_count else GapReason.DEVICE_RESTARTED
+        lost = GapReason.LOST_ON_LINK if block.boot_id == self.position.boot_id else anew
         self._open = self._gap(block.start_ns, missing, self.cause or lost)
         return self.declaration(again=True)
 
@@ -107,12 +126,14 @@ class StreamAccount:
         """Go on from the end of a block that was stored."""
         self._ended_gaps, self._ended_lost = self.gaps, self.lost
         self.position = _end_of(block)
+        self._due_ns = self.position.due_ns
         self.cause = self._open = self._declared = None
         self._settled = False
 
     def refused(self, block: SampleBlock, *, same_count: bool) -> None:
         """Count a block that the spool did not take."""
-        self.cause, self._settled = GapReason.SPOOL_FULL, False
+        self._end_settled()
+        self.cause = GapReason.SPOOL_FULL
         missing = self._missing(block.first_index + block.n_samples, same_count=same_count)
         self._open = self._gap(_end_of(block).due_ns, missing, self.cause)
 
@@ -121,9 +142,18 @@ class StreamAccount:
         if self._open is None or self._open == self._declared or not (again or self._declared is None):
             return None
         if self._declared is not None and not self._open.outlasts(self._declared):
-            self._open = replace(self._open, end_ns=self._declared.end_ns + 1)
+            declared = self._declared  # UTC was set back: what was said of the time holds
+            self._open = replace(self._open, start_ns=declared.start_ns, end_ns=declared.end_ns + 1)
         self._declared = self._open
         return self._open
+
+    def _end_settled(self) -> None:
+        """Let events that are missing from now on be another gap than the one that was settled."""
+        if self._settled and self.stream.rate_hz is None:
+            self._ended_gaps, self._ended_lost = self.gaps, self.lost
+            self.position = Position(self._new_boot_id(), -1, self._due_ns)
+            self.cause = self._open = self._declared = None
+        self._settled = False
 
     def _missing(self, next_index: int, *, same_count: bool) -> int | None:
         uncounted = self.stream.rate_hz is None and self.cause not in (None, GapReason.SPOOL_FULL)
@@ -135,7 +165,7 @@ class StreamAccount:
             stream=self.stream,
             after_boot_id=self.position.boot_id,
             after_index=self.position.last_index,
-            start_ns=min(self.position.due_ns, end_ns),
+            start_ns=min(self._due_ns, end_ns),
             end_ns=end_ns,
             n_samples=n_samples,
             reason=reason,

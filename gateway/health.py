@@ -103,6 +103,7 @@ def counts_of(now: Snapshot) -> Counts:
     return Counts(
         taken_s=now.taken_s,
         put_bytes=now.put_bytes,
+        given_up_blocks=now.given_up_blocks,
         frames={d.name: d.frames for d in devices},
         decode_errors={d.name: d.decode_errors for d in devices},
         samples={(d.name, s.name): s.samples for d in devices for s in d.streams},

@@ -97,6 +97,11 @@ def _buffer_low(g: OfGateway) -> bool | None:
     return None if left_h is None else left_h < BUFFER_LOW_H
 
 
+def _spool_losing(g: OfGateway) -> bool:
+    before = 0 if g.before is None else g.before.given_up_blocks
+    return g.now.given_up_blocks > before
+
+
 def _clock_doubtful(g: OfGateway) -> bool | None:
     if g.now.clock is None or g.now.speed != 1:  # simulated time is what it is said to be
         return None
@@ -120,6 +125,12 @@ def _decode_error_ratio(d: OfDevice) -> float | None:
         return None
     frames = d.device.frames - d.before.frames[name]
     return (d.device.decode_errors - d.before.decode_errors[name]) / frames if frames > 0 else None
+
+
+def _missing(d: OfDevice) -> bool | None:
+    if d.before is None or d.now.taken_s - d.before.taken_s < SHORTEST_S:  # it may be about to connect
+        return None
+    return any(stream.gap_open for stream in d.device.streams)
 
 
 def _battery_low(d: OfDevice) -> bool | None:
@@ -209,6 +220,8 @@ GATEWAY_FIGURES: Final[tuple[Figure[OfGateway], ...]] = (
            lambda g: g.now.gateway.broker_connected),
     Figure(_G, "recorder_online", "1", Sort.FLAG, "Whether the recorder has said that it is there",
            lambda g: g.now.gateway.host_online),
+    Figure(_G, "refused_logins", "1", Sort.COUNTER, "Times that the broker did not accept the login",
+           lambda g: g.now.gateway.refused_logins),
     Figure(_G, "clock_offset", "s", Sort.GAUGE, "How far the machine's clock is ahead of UTC, by itself",
            _clock_offset_s),
     Figure(_G, "clock_uncertainty", "s", Sort.GAUGE, "By how much that may be wrong",
@@ -228,6 +241,9 @@ GATEWAY_FIGURES: Final[tuple[Figure[OfGateway], ...]] = (
     Figure(_G, "backlog_old", "1", Sort.WARNING,
            f"The oldest block of the backlog has waited for more than {BACKLOG_OLD_S:g} s",
            lambda g: g.now.gateway.oldest_unsent_s > BACKLOG_OLD_S),
+    Figure(_G, "spool_losing", "1", Sort.WARNING,
+           "Blocks were refused, or given up as too old, in the last 5 minutes",
+           _spool_losing),
     Figure(_G, "spool_failing", "1", Sort.WARNING, "The disk takes nothing",
            lambda g: bool(g.now.gateway.spool_fault)),
     Figure(_G, "spool_damaged", "1", Sort.WARNING, "A spool file was damaged and put aside",
@@ -266,6 +282,8 @@ DEVICE_FIGURES: Final[tuple[Figure[OfDevice], ...]] = (
            _battery_low),
     Figure(_D, "silences", "1", Sort.COUNTER, "Times that it fell silent while connected",
            lambda d: d.device.silences),
+    Figure(_D, "missing", "1", Sort.WARNING, "It is not there or silent, or one of its streams is",
+           _missing),
     Figure(_D, "failing", "1", Sort.WARNING, "It does not stream after everything was tried",
            lambda d: bool(d.device.alarm)),
     Figure(_D, "alarm", "", Sort.TEXT, "What is wrong after everything was tried",

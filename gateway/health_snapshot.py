@@ -49,12 +49,18 @@ class Snapshot:
     clock: ClockOffset | None = None
     speed: float = 1.0
 
+    @property
+    def given_up_blocks(self) -> int:
+        """How many blocks the spool refused, or dropped as too old, since the gateway started."""
+        return self.gateway.refused_blocks + self.gateway.expired_blocks
+
 
 class Counts(NamedTuple):
     """The counts of a snapshot that rates are made of."""
 
     taken_s: float
     put_bytes: int
+    given_up_blocks: int
     frames: Mapping[str, int]
     decode_errors: Mapping[str, int]
     samples: Mapping[tuple[str, str], int]

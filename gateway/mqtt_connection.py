@@ -67,7 +67,7 @@ class MqttConnection:
         self._client.will_set(will.topic, will.payload, will.qos, will.retain)
         if broker.username is not None:
             self._client.username_pw_set(broker.username, broker.password)
-        self._logged_in = False
+        self._logged_in = self._given_up = False
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
@@ -78,7 +78,10 @@ class MqttConnection:
         try:
             if (context := self._broker.tls_context()) is not None:
                 self._client.tls_set_context(context)
-            await asyncio.to_thread(self._client.connect, *address)
+            await asyncio.to_thread(self._connect, *address)
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
         except DefinitionError as error:
             raise LoginError(f"broker {self._broker} not asked: {error}") from error
         except (OSError, ValueError) as error:
@@ -120,6 +123,17 @@ class MqttConnection:
                 await self._woken.wait()
         self._woken.clear()
 
+    def _connect(self, *address: Any) -> None:
+        """Connect, in a thread that no cancellation ends."""
+        self._client.connect(*address)
+        if self._given_up:
+            self._client.disconnect()
+
+    def _give_up(self) -> None:
+        """Have whichever of the two threads comes second close the link."""
+        self._given_up = True
+        self._client.disconnect()
+
     async def _accepted(self) -> None:
         """Wait for the broker's answer to CONNECT."""
         deadline_s = self._loop.time() + _CONNECT_TIMEOUT_S
@@ -142,10 +156,12 @@ class MqttConnection:
         link = self._client.socket()
         self._client.disconnect()
         stopped = asyncio.create_task(asyncio.to_thread(self._client.loop_stop))
-        finished, _ = await asyncio.wait({stopped}, timeout=_LEAVE_TIMEOUT_S)
-        if not finished and isinstance(link, socket.socket):
-            with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
+        try:
+            await asyncio.wait({stopped}, timeout=_LEAVE_TIMEOUT_S)
+        finally:  # also when cancelled: nothing could end the threads afterwards
+            if not stopped.done() and isinstance(link, socket.socket):
+                with contextlib.suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
         await stopped
         del self._client  # paho closes its own sockets only when it is freed
 

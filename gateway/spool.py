@@ -33,12 +33,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.spool_file import (
-    INSERT_BLOCK,
     SELECT_BLOCKS,
     Contents,
     Position,
@@ -51,13 +50,12 @@ from gateway.spool_file import (
     open_reader,
     read_contents,
     renew_if_moved,
-    write_facts,
-    write_positions,
-    write_streams,
 )
 from gateway.spool_gaps import BodyReader, expired, renumbered
+from gateway.spool_pending import Pending, write_pending
 from gateway.spool_reserve import LOG_BYTES, TRANSACTION_BYTES, Reserve
 from gateway.spool_salvage import finish_move, salvage
+from gateway.stream_numbers import StreamNumbers
 from protocols.errors import DecodeError, StoreError
 from protocols.gaps import Gap
 from protocols.records import Record
@@ -75,7 +73,6 @@ _HEAL_PAUSE_S: Final = 10.0
 _LONGEST_HEAL_PAUSE_S: Final = 3600.0
 _EXPIRED_AT_ONCE: Final = 5000
 _TRIMMED_AT_ONCE: Final = 100
-_SEEN_STREAMS: Final = 1000
 _SHORTEST_EXPIRY_S: Final = 0.05
 _EXPIRIES: Final = 50
 """So many times within `max_age_s` blocks are dropped: no block is older by more than a fiftieth, and no stream
@@ -91,41 +88,6 @@ class Backlog:
     blocks: int
     bytes: int
     oldest_age_s: float
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What is to be written: blocks, each with the position it leaves its stream at, streams and facts."""
-
-    blocks: list[SpooledBlock] = field(default_factory=list)
-    positions: list[Position | None] = field(default_factory=list)
-    streams: dict[int, tuple[str, Stream]] = field(default_factory=dict)
-    facts: dict[str, int] = field(default_factory=dict)
-
-    def split(self, n_bytes: int) -> tuple[_Pending, _Pending]:
-        """Return the first blocks, of about so many bytes, with everything else; and the other blocks."""
-        total = end = 0
-        for block in self.blocks:
-            if total >= n_bytes:
-                break
-            total += len(block.body)
-            end += 1
-        first = _Pending(self.blocks[:end], self.positions[:end], self.streams, self.facts)
-        return first, _Pending(self.blocks[end:], self.positions[end:])
-
-    def before(self, later: _Pending) -> _Pending:
-        """Return this with what has come since."""
-        return _Pending(
-            self.blocks + later.blocks,
-            self.positions + later.positions,
-            self.streams | later.streams,
-            self.facts | later.facts,
-        )
-
-    def last_positions(self) -> dict[int, Position]:
-        """Return the newest position of each stream."""
-        pairs = zip(self.blocks, self.positions, strict=True)
-        return {block.stream_number: position for block, position in pairs if position is not None}
 
 
 class Spool:
@@ -181,7 +143,7 @@ class Spool:
         self._on_commit = on_commit
         self._changed = threading.Condition()
         self._read_lock = threading.Lock()  # taken before _changed where both are
-        self._pending = _Pending()
+        self._pending = Pending()
         self._waiting_bytes = 0
         self._acknowledged = self._trimmed = self._committed = 0
         self._closing = False
@@ -245,12 +207,15 @@ class Spool:
     def streams(self, device: str) -> dict[int, Stream]:
         """Return the streams of a device by number, those of earlier configurations included."""
         with self._changed:
-            return {number: stream for number, (owner, stream) in self._streams.items() if owner == device}
+            return {
+                number: stream for number, (owner, stream) in self._numbers.streams.items() if owner == device
+            }
 
     def position(self, device: str, stream: Stream) -> Position | None:
         """Return where a stream ended when its latest block with a position was put; None if none ever was."""
         with self._changed:
-            return self._positions.get(self._numbers.get((device, stream), 0))
+            number = self._numbers.find(device, stream)
+            return None if number is None else self._positions.get(number)
 
     def fact(self, name: str, default: int) -> int:
         """Return a number kept with `keep`."""
@@ -390,9 +355,7 @@ class Spool:
         self._next_seq = self._committed + 1
         self._backlog_bytes = contents.n_bytes
         self._last_seq = contents.newest
-        self._streams = contents.streams | self._pending.streams
-        self._seen: dict[tuple[str, int], tuple[Stream, int]] = {}
-        self._numbers = {key: number for number, key in self._streams.items()}
+        self._numbers = StreamNumbers(contents.streams | self._pending.streams)
         self._positions_on_disk = contents.positions
         self._positions = contents.positions | self._pending.last_positions()
         self._facts = contents.facts | self._pending.facts
@@ -425,17 +388,10 @@ class Spool:
         return seq
 
     def _number(self, device: str, stream: Stream) -> int:
-        seen = self._seen.get((device, id(stream)))  # hashing a description takes as long as all the rest
-        if seen is not None:
-            return seen[1]
-        number = self._numbers.get((device, stream))
+        number = self._numbers.find(device, stream)
         if number is None:
-            number = max(self._streams, default=0) + 1
-            self._numbers[device, stream] = number
-            self._streams[number] = self._pending.streams[number] = (device, stream)
-        if len(self._seen) >= _SEEN_STREAMS:
-            self._seen.clear()
-        self._seen[device, id(stream)] = (stream, number)  # the reference keeps the id from being given again
+            number = self._numbers.add(device, stream)
+            self._pending.streams[number] = (device, stream)
         return number
 
     def _select(self, query: str, *values: int, incarnation: int | None = None) -> list[Any]:
@@ -490,9 +446,7 @@ class Spool:
             return self._changed.wait_for(lambda: self._closing, pause_s)
 
     def _has_work(self) -> bool:
-        pending = self._pending
-        waits = pending.blocks or pending.streams or pending.facts
-        return bool(waits or self._acknowledged > self._trimmed or self._suspicion)
+        return bool(self._pending or self._acknowledged > self._trimmed or self._suspicion)
 
     def _round(self) -> bool:
         """Do what there is to do; return whether that succeeded."""
@@ -512,7 +466,7 @@ class Spool:
         self._next_heal_s = time.monotonic() + self._heal_pause_s
         with self._changed:
             facts = {**self._facts, "acknowledged": self._trimmed, "committed": self._committed}
-            known = Contents(dict(self._streams), dict(self._positions_on_disk), facts)
+            known = Contents(dict(self._numbers.streams), dict(self._positions_on_disk), facts)
         self._close_reader()
         close_untouched(self._writer, self.path)
         try:
@@ -541,7 +495,7 @@ class Spool:
             self._let_go(blocks, list(self._records(blocks)))
 
     def _records(self, blocks: list[SpooledBlock]) -> Iterator[Record]:
-        reader = BodyReader(self._streams)
+        reader = BodyReader(self._numbers.streams)
         for block in blocks:
             try:
                 yield reader.read(block)
@@ -570,7 +524,7 @@ class Spool:
         try:
             while self._trimmed < (acknowledged := self._acknowledged):
                 acknowledged = min(acknowledged, self._trimmed + _TRIMMED_AT_ONCE)
-                freed_bytes = self._write(_Pending(), acknowledged)
+                freed_bytes = write_pending(self._writer, Pending(), trim_to=acknowledged)
                 with self._changed:
                     self._trimmed = acknowledged
                     self._backlog_bytes -= freed_bytes
@@ -595,7 +549,8 @@ class Spool:
             acknowledged = self._acknowledged
         try:
             self._bring_log_in()
-            freed_bytes = self._write(pending, acknowledged)
+            trim_to = acknowledged if acknowledged > self._trimmed else None
+            freed_bytes = write_pending(self._writer, pending, trim_to=trim_to)
         except sqlite3.Error as error:
             with self._changed:
                 self._pending = pending.before(self._pending)
@@ -604,11 +559,11 @@ class Spool:
         self._after_success(pending, acknowledged, freed_bytes)
         return True
 
-    def _after_success(self, pending: _Pending, acknowledged: int, freed_bytes: int) -> None:
+    def _after_success(self, pending: Pending, acknowledged: int, freed_bytes: int) -> None:
         with self._changed:
             self.fault = ""
             self._trimmed = acknowledged
-            self._waiting_bytes -= sum(len(block.body) for block in pending.blocks)
+            self._waiting_bytes -= pending.n_bytes
             self._backlog_bytes -= freed_bytes
             self._positions_on_disk.update(pending.last_positions())
             if pending.blocks:
@@ -630,26 +585,3 @@ class Spool:
         if not self.fault:
             _log.error("spool %s takes nothing: %s", self.path, fault)
         self.fault = fault
-
-    def _write(self, pending: _Pending, acknowledged: int) -> int:
-        """Write one transaction; return how many bytes of bodies it freed."""
-        writer, freed_bytes, facts = self._writer, 0, pending.facts
-        writer.execute("BEGIN IMMEDIATE")
-        try:
-            if acknowledged > self._trimmed:
-                query = "SELECT total(length(body)) FROM block WHERE seq <= ?"
-                freed_bytes = int(writer.execute(query, (acknowledged,)).fetchone()[0])
-                writer.execute("DELETE FROM block WHERE seq <= ?", (acknowledged,))
-                facts = {**facts, "acknowledged": acknowledged}
-            if pending.blocks:
-                writer.executemany(INSERT_BLOCK, [block.row() for block in pending.blocks])
-                facts = {**facts, "committed": pending.blocks[-1].seq}
-            write_streams(writer, pending.streams.items())
-            write_positions(writer, pending.last_positions().items())
-            write_facts(writer, facts.items())
-            writer.execute("COMMIT")
-        except BaseException:
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
-            raise
-        return freed_bytes

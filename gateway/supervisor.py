@@ -57,6 +57,8 @@ class GatewayHealth:
         What was wrong with the spool when it was opened, and what became of it; empty if nothing was.
     last_error
         Why the latest connection to the broker failed or ended; empty if none did.
+    refused_logins
+        How often the broker did not accept the login.
     """
 
     devices: tuple[DeviceHealth, ...]
@@ -72,6 +74,7 @@ class GatewayHealth:
     last_error: str
     expired_blocks: int = 0
     spool_damage: str = ""
+    refused_logins: int = 0
 
     def device(self, name: str) -> DeviceHealth:
         """Return the device called `name`; KeyError if there is none."""
@@ -115,7 +118,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         config = self._config
         self._loop = asyncio.get_running_loop()
-        config.data.mkdir(parents=True, exist_ok=True)
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         open_spool = functools.partial(
             Spool,
             config.data / SPOOL_FILE,
@@ -184,6 +187,7 @@ class Gateway:
             last_error=edge_node.last_error,
             expired_blocks=self._spool.expired_blocks,
             spool_damage=self._spool.damage,
+            refused_logins=edge_node.refused_logins,
         )
 
     @property

@@ -42,6 +42,7 @@ listener {port} {host}
 persistence false
 max_queued_messages 10000000
 max_inflight_messages 0
+max_packet_size 16777216
 log_dest none
 """
 _ANYBODY = "allow_anonymous true\n"

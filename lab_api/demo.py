@@ -36,6 +36,9 @@ _STRAP: Final = "strap"
 _TRUTH: Final = "true-beats"
 _TRUTH_RATE_HZ: Final = 1000.0
 _PROGRESS_S: Final = 5.0
+_LAST_SAMPLES_NS: Final = 100_000_000
+_LAST_SAMPLES_S: Final = 15.0
+_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ async def record(house: House, study: Study, *, say: Callable[[str], None]) -> R
             await house.close_session(session_id)
         await _sleep_until(house.clock, start_ns, ECG_S)
     await house.close_session(ecg)
-    await house.gateway.drained()
+    await _all_stored(house, ecg)
     await _annotate(house, study.ecg_subject, ecg)
     return Recorded(tuple(oximetry), ecg)
 
@@ -160,6 +163,20 @@ async def judge(house: House, recorded: Recorded) -> list[dict[str, Any]]:
         await house.api.post("/evaluations", {"protocol": OXIMETRY_PROTOCOL, "sessions": recorded.oximetry}),
         await house.api.post("/evaluations", {"protocol": ECG_PROTOCOL, "sessions": [recorded.ecg]}),
     ]
+
+
+async def _all_stored(house: House, session_id: str) -> None:
+    """Wait until the ECG is stored up to the end of its session, or will not come any more."""
+    from lab_api.house import GATEWAY
+
+    closed_ns = house.store.session(session_id).closed_ns or 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_SAMPLES_S):
+            while not house.store.read(
+                session_id, GATEWAY, _STRAP, "ecg", start_ns=closed_ns - _LAST_SAMPLES_NS
+            ).n_samples:
+                await house.gateway.drained()
+                await asyncio.sleep(_POLL_S)
 
 
 async def _sleep_until(clock: LabClock, start_ns: int, lab_s: float) -> None:

@@ -49,9 +49,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         _list(folder)
     elif options.revoke:
-        folder.revoke(options.identity)
+        try:
+            folder.revoke(options.identity)
+        except DefinitionError:  # not enrolled, perhaps because an earlier attempt came only so far
+            folder.reload()
+            raise
         print(f"{options.identity} is revoked")
-        _reload(folder)
+        _reload(folder, ended=True)
     else:
         _enrol(folder, options)
     return 0
@@ -62,19 +66,30 @@ def _enrol(folder: BrokerFolder, options: argparse.Namespace) -> None:
     from lab_api.bridge.folder import ENROLMENT_SUFFIX
 
     name = check_identity(options.identity).rpartition("/")[2]
+    is_host = "/" not in options.identity
     if not folder.exists:
+        if is_host and options.identity != options.host_id:  # before anything is made for a mistyped gateway
+            raise DefinitionError(
+                f"identity {options.identity!r}, expected group/name or the host {options.host_id!r}"
+            )
         folder.create(options.broker or [DEFAULT_BROKER], options.host_id)
         print(f"broker: mosquitto -c {folder.path}/mosquitto.conf")
-        print(f"recorder: lab serve --enrolment {folder.host_enrolment}")
-    elif options.broker:
-        folder.move(options.broker)
-    is_host = "/" not in options.identity
+        print(f"recorder: {_serve(folder.host_enrolment, options.host_id)}")
+    elif options.broker and folder.move(options.broker):
+        print("the broker is to listen elsewhere: start it again")
+    again = any(account.identity == options.identity for account in folder.accounts)
     out = options.out or (folder.host_enrolment if is_host else Path(f"{name}{ENROLMENT_SUFFIX}"))
     account = folder.enrol(options.identity, out)
     until = f" until {account.expires:.10}" if account.expires else ""
-    use = f"lab serve --enrolment {out}" if is_host else f'enrolment = "{out.name}" in its gateway.toml'
+    use = _serve(out, options.identity) if is_host else f'enrolment = "{out.name}" in its gateway.toml'
     print(f"{options.identity} is enrolled{until}: carry {out} to it; {use}")
-    _reload(folder)
+    _reload(folder, ended=again)
+
+
+def _serve(enrolment: Path, host: str) -> str:
+    """Return the command with which the recorder runs."""
+    named = "" if host == DEFAULT_HOST_ID else f" --host-id {host}"
+    return f"lab serve --enrolment {enrolment}{named}"
 
 
 def _list(folder: BrokerFolder) -> None:
@@ -83,9 +98,14 @@ def _list(folder: BrokerFolder) -> None:
         print(f"{account.identity:24}{login}, enrolled {account.enrolled:.10}")
 
 
-def _reload(folder: BrokerFolder) -> None:
+def _reload(folder: BrokerFolder, *, ended: bool) -> None:
+    """Tell the running broker, and say what it does not do by itself when a login has ended."""
     if folder.reload():
         print("the running broker knows")
+        if ended and any(account.expires for account in folder.accounts):
+            print(
+                "a connection that is open with the earlier certificate ends when the broker is started again"
+            )
     else:
         print(
             "no broker runs from this folder here; one elsewhere needs a copy of it, and: pkill -HUP mosquitto"

@@ -141,6 +141,8 @@ class EvaluationFolder:
             raise StoreError(f"evaluation {path}: {error}") from error
         if not isinstance(document, dict):
             raise StoreError(f"evaluation {path}, expected a JSON object")
+        if _hash(_canonical({k: v for k, v in document.items() if k != "id"})) != evaluation_id:
+            raise StoreError(f"evaluation {path} is not what it was: its content has another hash")
         return document
 
     def documents(self) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,14 @@ from analysis.oximetry import OximeterPairs
 from analysis.pairing import estimate_lag, pair_readings
 from firmware_sim.recordings import Recording
 from lab_api.store.session_gaps import Completeness, SessionGap, completeness
-from lab_api.store.session_store import AnnotationSet, Reading, Session, SessionStore, StreamKey
+from lab_api.store.session_store import (
+    AnnotationSet,
+    Reading,
+    Session,
+    SessionDevice,
+    SessionStore,
+    StreamKey,
+)
 from protocols.clinical.criteria import ClinicalProtocol, Pairing
 from protocols.errors import DefinitionError
 
@@ -179,17 +186,23 @@ def _saturation(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], StreamAccount]:
     """Return times and values of the saturation that the device in a role measured, in time order."""
     device = _device(session, role)
-    for key in store.streams(session.id):
-        names = [channel.name for channel in key.stream.channels]
-        if key.device == device and _SPO2 in names:
-            reading = store.read(session.id, key.gateway, key.device, key.stream)
-            times_ns = reading.times_ns()
-            order = np.argsort(times_ns, kind="stable")
-            saturation = reading.physical()[names.index(_SPO2)][order]
-            return times_ns[order], saturation, _account(store, session, key, reading)
-    raise DefinitionError(
-        f"device {device} of session {session.id} has no channel {_SPO2}, expected an oximeter"
-    )
+    keys = [
+        key
+        for key in store.streams(session.id)
+        if (key.gateway, key.device) == (device.gateway, device.device)
+        and _SPO2 in (channel.name for channel in key.stream.channels)
+    ]
+    if len(keys) != 1:
+        raise DefinitionError(
+            f"device {device.gateway}/{device.device} of session {session.id} has {len(keys)} streams with a "
+            f"channel {_SPO2}, expected one"
+        )
+    reading = store.read(session.id, device.gateway, device.device, keys[0].stream)
+    times_ns = reading.times_ns()
+    order = np.argsort(times_ns, kind="stable")
+    channel = [channel.name for channel in keys[0].stream.channels].index(_SPO2)
+    saturation = reading.physical()[channel][order]
+    return times_ns[order], saturation, _account(store, session, keys[0], reading)
 
 
 def _account(store: SessionStore, session: Session, key: StreamKey, reading: Reading) -> StreamAccount:
@@ -217,8 +230,8 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def _device(session: Session, role: str) -> str:
-    found = [device.device for device in session.devices if device.role == role]
+def _device(session: Session, role: str) -> SessionDevice:
+    found = [device for device in session.devices if device.role == role]
     if len(found) != 1:
         raise DefinitionError(
             f"{len(found)} devices in the role {role!r} in session {session.id}, expected one"
@@ -268,16 +281,15 @@ def _reference_annotations(store: SessionStore, session: Session) -> AnnotationS
 
 
 def _annotated_stream(store: SessionStore, session: Session, annotations: AnnotationSet) -> StreamKey:
-    for key in store.streams(session.id):
-        if (key.gateway, key.device, key.stream.name) == (
-            annotations.gateway,
-            annotations.device,
-            annotations.stream,
-        ):
-            if key.stream.rate_hz is None:
-                raise DefinitionError(f"stream {key.stream.name} has no rate, expected a waveform")
-            return key
-    raise DefinitionError(f"no stream {annotations.stream} in session {session.id}, but annotations of it")
+    named = annotations.gateway, annotations.device, annotations.stream
+    keys = [k for k in store.streams(session.id) if (k.gateway, k.device, k.stream.name) == named]
+    if len(keys) != 1:
+        raise DefinitionError(
+            f"{len(keys)} streams {'/'.join(named)} in session {session.id}, expected the one that is annotated"
+        )
+    if keys[0].stream.rate_hz is None:
+        raise DefinitionError(f"stream {annotations.stream} has no rate, expected a waveform")
+    return keys[0]
 
 
 def _continuous(reading: Reading, session: Session, boot_id: int | None) -> tuple[NDArray[Any], int]:

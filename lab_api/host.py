@@ -31,7 +31,7 @@ from protocols.sparkplug.host import (
     PayloadRejected,
     SendMessage,
 )
-from protocols.sparkplug.topics import Message, NodeId
+from protocols.sparkplug.topics import NAMESPACE, Message, NodeId
 
 KEEPALIVE_S: Final = 10
 
@@ -61,6 +61,9 @@ class Host(Protocol):
 
     def send_watermark(self, node: NodeId, incarnation: int, seq: int) -> None:
         """Tell a gateway that all its blocks up to `seq` are durable; it may get lost."""
+
+    def counts(self) -> HostCounts:
+        """Return what has been seen since the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,8 @@ class MqttHost:
         if deliver is None:  # leaving: its own goodbye must not be contradicted
             return
         topic, payload = message.topic, bytes(message.payload)
+        if message.retain and not topic.startswith(f"{NAMESPACE}/STATE/"):
+            return  # nothing of a node is ever retained, and what is old says nothing of who is there now
         self._hand_on(lambda: self._application.receive(topic, payload, self._now_ms()), deliver)
 
     def _tick(self) -> None:

@@ -164,6 +164,7 @@ class House:
                 "rate_hz": annotations.rate_hz,
                 "sample_indices": annotations.sample_indices.tolist(),
                 "symbols": list(annotations.symbols),
+                "boot_id": annotations.boot_id,
             },
         )
 

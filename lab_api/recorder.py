@@ -9,9 +9,9 @@ and not before the lab clock has passed its last moment.
 
 One thread takes what has arrived in groups, writes it, and after COMMIT sends each gateway its watermark: the
 last record before which everything is done. A record is done when every session that claims it has it. One that
-got lost on the way holds the watermark back, and the gateway sends again from there; so does one whose session
-cannot be written, while other sessions and gateways go on. One that never makes sense is set aside, and a gap
-takes its place.
+got lost on the way holds the watermark back, and the gateway sends again from there; so does one that cannot be
+written or divided among sessions, while other sessions and gateways go on. One that never makes sense is set
+aside, and a gap takes its place.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from protocols.records import GATEWAY_DEVICE, Record, span_ns
 from protocols.samples import SampleBlock
 from protocols.sparkplug.host import (
     Event,
+    HostDisconnected,
     NodeBorn,
     NodeDied,
     NodeIdShared,
@@ -113,6 +114,8 @@ class RecorderStatus:
         The gateways that have been born since the start.
     gaps, new_frames, duplicate_frames
         Records of gaps that were stored; what the store said about raw frames.
+    rebirth_requests, id_conflicts
+        How often a gateway was asked for its births; births that show that two gateways go by one id.
     """
 
     connected: bool
@@ -131,6 +134,8 @@ class RecorderStatus:
     gaps: int = 0
     new_frames: int = 0
     duplicate_frames: int = 0
+    rebirth_requests: int = 0
+    id_conflicts: int = 0
 
 
 @dataclass(slots=True)
@@ -235,7 +240,13 @@ class Recorder:
 
     def status(self) -> RecorderStatus:
         """Return the recorder's state, at most one group of records old."""
-        return replace(self._status, connected=self._host.connected)
+        counts = self._host.counts()
+        return replace(
+            self._status,
+            connected=self._host.connected,
+            rebirth_requests=counts.rebirth_requests,
+            id_conflicts=counts.id_conflicts,
+        )
 
     def deliver(self, event: Event) -> None:
         """Take an event; a record may have to wait for room, and is dropped if there is none in time."""
@@ -293,6 +304,9 @@ class Recorder:
                     told.add(node)
                 case NodeDied(node=node) if node in self._nodes:
                     self._nodes[node].online = False
+                case HostDisconnected():
+                    for known in self._nodes.values():  # who is there is told again by births
+                        known.online = False
                 case NodeIdShared(node=node) if node in self._nodes:
                     self._nodes[node].id_shared = True
                 case RecordRejected(node=node):
@@ -310,7 +324,8 @@ class Recorder:
         known = self._nodes.get(birth.node)
         progress = Progress(birth.oldest_seq - 1)
         if known is None or known.incarnation != birth.incarnation:
-            self._nodes[birth.node] = _Node(birth.incarnation, progress)
+            id_shared = known is not None and known.id_shared
+            self._nodes[birth.node] = _Node(birth.incarnation, progress, id_shared=id_shared)
             return
         if known.lost and birth.oldest_seq <= known.first_lost:
             known.lost = 0

@@ -69,6 +69,7 @@ def _described(result: Redecoded) -> list[str]:
         lines.append(
             f"  {c.stream.name}: {c.identical} identical, {c.differing} differing, "
             f"{c.only_stored} only stored, {c.only_redecoded} only re-decoded"
+            + (f", {c.in_gaps} in gaps" if c.in_gaps else "")
         )
         if c.times is not None:
             t = c.times
@@ -93,6 +94,7 @@ def _document(result: Redecoded) -> dict[str, Any]:
                 "differing": c.differing,
                 "only_stored": c.only_stored,
                 "only_redecoded": c.only_redecoded,
+                "in_gaps": c.in_gaps,
                 "times": None if c.times is None else asdict(c.times),
             }
             for c in result.streams

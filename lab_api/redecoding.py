@@ -7,7 +7,8 @@ the session's opening begins within a frame and would mislead, so what two neigh
 believed.
 
 Samples that were taken in the session and whose frame arrived after it closed are only stored. The first
-samples after the opening may be too, where the decoder must first find its way into the bytes.
+samples after the opening may be too, where the decoder must first find its way into the bytes. Where a gateway
+was killed, frames may be durable and the samples in them not: the session says so with a gap, and is not wrong.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from gateway.assembly import BLE_DELAY_NS, SERIAL_DELAY_NS, DeviceAssembler
 from gateway.clock import BootIds
 from gateway.clock_hindsight import block_times_in_hindsight
 from gateway.transport import Frame
+from lab_api.store.session_gaps import SessionGap
 from lab_api.store.session_store import Arrivals, Reading, Segment, SessionStore, StreamKey
 from protocols.devices.fablab import SampleType, fablab
 from protocols.devices.kind import BleLink, DeviceKind
 from protocols.devices.nonin import nonin_7
 from protocols.devices.registry import KINDS
 from protocols.errors import DefinitionError
+from protocols.gaps import GapReason
 from protocols.samples import SampleBlock, Stream
 
 _EMPTY: Final = np.empty(0, np.int64)
@@ -59,9 +62,11 @@ class StreamComparison:
     identical, differing
         There in both, with the same bits or not.
     only_stored, only_redecoded
-        There in one of both; of the re-decoded ones only those taken in the session.
+        There in one of both; of the re-decoded ones only those taken in the session and in none of its gaps.
     times
         None unless asked for.
+    in_gaps
+        Re-decoded samples that the session itself says are missing.
     """
 
     stream: Stream
@@ -70,6 +75,7 @@ class StreamComparison:
     only_stored: int
     only_redecoded: int
     times: TimeDifference | None = None
+    in_gaps: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -135,11 +141,11 @@ def redecode(
         blocks = decoded.blocks.get(key.stream, [])
         if key.stream in known:
             reading = store.read(session_id, gateway, device, key.stream)
-            arrivals = store.arrivals(session_id, key)
+            arrivals, gaps = store.arrivals(session_id, key), store.gaps(session_id, key)
         else:
-            reading, arrivals = Reading(key.stream, ()), Arrivals(*[_EMPTY] * 5)
+            reading, arrivals, gaps = Reading(key.stream, ()), Arrivals(*[_EMPTY] * 5), []
         placed = _placed([block for _, block in blocks], arrivals)
-        comparison = _compared(reading, placed, [block for _, block in blocks], interval_ns)
+        comparison = _compared(reading, placed, [block for _, block in blocks], interval_ns, gaps)
         if times and key.stream.rate_hz is not None and blocks:
             difference = _time_difference(reading, placed, blocks, kind, speed)
             comparison = replace(comparison, times=difference)
@@ -245,11 +251,13 @@ def _compared(
     placed: Sequence[tuple[int, int] | None],
     blocks: Sequence[SampleBlock],
     interval_ns: tuple[int, int],
+    gaps: Sequence[SessionGap],
 ) -> StreamComparison:
     segments = _Segments(reading.segments)
+    declared = _Declared(gaps)
     there = [np.zeros(segment.n_samples, np.bool_) for segment in reading.segments]
     same = [np.zeros(segment.n_samples, np.bool_) for segment in reading.segments]
-    only_redecoded = 0
+    only_redecoded = in_gaps = 0
     for place, block in zip(placed, blocks, strict=True):
         found = np.zeros(block.n_samples, np.bool_)
         for i in () if place is None else segments.holding(*place, block.n_samples):
@@ -259,11 +267,13 @@ def _compared(
             own = slice(low - ahead, high - ahead)
             found[own] = there[i][low:high] = True
             same[i][low:high] |= _equal(segment.values[:, low:high], block.values[:, own])
-        only_redecoded += int((~found & _inside(block, interval_ns)).sum())
+        more, in_gap = ~found & _inside(block, interval_ns), declared.holding(block)
+        only_redecoded += int((more & ~in_gap).sum())
+        in_gaps += int((more & in_gap).sum())
     identical = sum(int(part.sum()) for part in same)
     differing = sum(int(part.sum()) for part in there) - identical
     only_stored = reading.n_samples - identical - differing
-    return StreamComparison(reading.stream, identical, differing, only_stored, only_redecoded)
+    return StreamComparison(reading.stream, identical, differing, only_stored, only_redecoded, in_gaps=in_gaps)
 
 
 class _Segments:
@@ -280,6 +290,25 @@ class _Segments:
         while first < end and (self._starts[first][0] < boot_id or self._ends[first] <= first_index):
             first += 1
         return range(first, end)
+
+
+class _Declared:
+    """Finds the gaps that somebody declared, which are in the order of time."""
+
+    def __init__(self, gaps: Sequence[SessionGap]) -> None:
+        declared = [each.gap for each in gaps if each.gap.reason is not GapReason.UNDECLARED]
+        self._starts_ns = np.array([gap.start_ns for gap in declared], np.int64)
+        ends_ns = np.array([gap.end_ns for gap in declared], np.int64)
+        self._ends_ns = np.maximum.accumulate(ends_ns)  # of all gaps up to each
+
+    def holding(self, block: SampleBlock) -> NDArray[np.bool_]:
+        """Return which samples of a block may, by their uncertainty, lie in a gap."""
+        if not self._starts_ns.size:
+            return np.zeros(block.n_samples, np.bool_)
+        times_ns, margin_ns = block.sample_times_ns(), 2 * block.uncertainty_ns
+        n_begun = np.searchsorted(self._starts_ns, times_ns + margin_ns, side="right")
+        held: NDArray[np.bool_] = (n_begun > 0) & (self._ends_ns[n_begun - 1] > times_ns - margin_ns)
+        return held
 
 
 def _equal(stored: NDArray[Any], decoded: NDArray[Any]) -> NDArray[np.bool_]:

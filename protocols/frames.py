@@ -60,6 +60,8 @@ class FrameBlock:
             if not 0 <= getattr(self, name) < 1 << 63:
                 raise DefinitionError(f"{name}={getattr(self, name)!r}, expected 0 to 2^63-1")
         n_frames = len(self.data)
+        if self.first_frame + n_frames > 1 << 63:
+            raise DefinitionError(f"first_frame={self.first_frame!r} of {n_frames}, expected all below 2^63")
         if n_frames == 0 or len(self.sources) != n_frames:
             raise DefinitionError(f"{n_frames} frames with {len(self.sources)} sources, expected one for each")
         if len(set(self.sources)) > MAX_SOURCES or any("," in source for source in self.sources):

@@ -18,7 +18,7 @@ _INT64_END = 1 << 63
 
 
 class GapReason(enum.StrEnum):
-    """Why samples are missing."""
+    """Why samples are missing; new reasons go to the end, for spools and messages name them by their place."""
 
     LOST_ON_LINK = "lost-on-link"
     """The device took them and was connected; its counter, clock or rate says that they did not arrive."""

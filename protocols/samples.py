@@ -34,6 +34,9 @@ DTYPES: Final = (
     "float64",
 )
 
+MIN_RATE_HZ: Final = 1e-6
+MAX_RATE_HZ: Final = 1e9
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _INT64_END = 1 << 63
 
@@ -90,7 +93,7 @@ class Stream:
     dtype
         Numpy name of the raw values' type, one of `DTYPES`.
     rate_hz
-        Nominal rate, finite and positive; None where every sample carries its own time.
+        Nominal rate, `MIN_RATE_HZ` to `MAX_RATE_HZ`; None where every sample carries its own time.
 
     Raises
     ------
@@ -112,8 +115,9 @@ class Stream:
             raise DefinitionError(f"channels {names} of stream {self.name}, expected different names")
         if self.dtype not in DTYPES:
             raise DefinitionError(f"dtype={self.dtype!r} of stream {self.name}, expected one of {DTYPES}")
-        if self.rate_hz is not None and not (math.isfinite(self.rate_hz) and self.rate_hz > 0):
-            raise DefinitionError(f"rate_hz={self.rate_hz!r} of stream {self.name}, expected > 0 or None")
+        if self.rate_hz is not None and not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
+            expected = f"{MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} or None"
+            raise DefinitionError(f"rate_hz={self.rate_hz!r} of stream {self.name}, expected {expected}")
 
     def to_json(self) -> str:
         """Return the description as canonical JSON, equal for equal streams."""
@@ -209,6 +213,11 @@ class SampleBlock:
         if self.values.dtype != np.dtype(self.stream.dtype):
             raise DefinitionError(f"values of dtype {self.values.dtype}, expected {self.stream.dtype}")
         object.__setattr__(self, "values", _read_only(self.values))
+        _check_range("first_index + n_samples", self.first_index + self.n_samples, 1, _INT64_END + 1)
+        if self.stream.rate_hz is not None:
+            span_ns = round((self.n_samples - 1) * 1e9 / self.stream.rate_hz)
+            for name, first_ns in (("start_ns", self.start_ns), ("device_ns", self.device_ns or 0)):
+                _check_range(f"{name} of the last sample", first_ns + span_ns, -_INT64_END, _INT64_END)
         if (self.times_ns is None) != (self.stream.rate_hz is not None):
             raise DefinitionError(
                 f"times_ns of stream {self.stream.name}, expected exactly where it has no rate_hz"

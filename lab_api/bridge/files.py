@@ -10,7 +10,7 @@ from typing import Final
 
 from lab_api.bridge.accounts import permissions
 
-_PLAIN_LISTENER: Final = "listener {port} 127.0.0.1\n"
+_PLAIN_LISTENER: Final = "listener {port} {host}\n"
 _TLS_LISTENER: Final = """\
 listener {port}
 cafile {folder}/authority.crt
@@ -38,12 +38,22 @@ def permission_file(identities: Iterable[str], host: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def mosquitto_conf(folder: Path, ports: Sequence[int], *, tls: bool) -> str:
-    """Return the shipped configuration for a Mosquitto that runs from `folder`, as the user who owns it."""
-    template = _TLS_LISTENER if tls else _PLAIN_LISTENER
-    listeners = "\n".join(template.format(port=port, folder=folder) for port in ports)
+def mosquitto_conf(folder: Path, addresses: Iterable[tuple[str, int]], *, tls: bool) -> str:
+    """Return the shipped configuration for a Mosquitto that runs from `folder`, as the user who owns it.
+
+    Over TLS it listens on the ports of all interfaces; without, on the loopback addresses alone.
+    """
+    if tls:
+        listeners = "\n".join(_TLS_LISTENER.format(port=port, folder=folder) for port in _ports(addresses))
+    else:
+        places = dict.fromkeys(("127.0.0.1" if host == "localhost" else host, port) for host, port in addresses)
+        listeners = "\n".join(_PLAIN_LISTENER.format(port=port, host=host) for host, port in places)
     shipped = files("lab_api.bridge").joinpath("mosquitto.conf").read_text(encoding="utf-8")
     return shipped.format(folder=folder, user=owner_of(folder), listeners=listeners)
+
+
+def _ports(addresses: Iterable[tuple[str, int]]) -> list[int]:
+    return list(dict.fromkeys(port for _, port in addresses))
 
 
 def owner_of(folder: Path) -> str:

@@ -19,6 +19,7 @@ import fcntl
 import json
 import os
 import signal
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,21 +123,26 @@ class BrokerFolder:
             self._write(state)
         self.enrol(host, self.path / f"{host}{ENROLMENT_SUFFIX}")
 
-    def move(self, urls: Sequence[str]) -> None:
-        """Have the broker reached at other addresses of the same kind; enrolments made before keep theirs."""
+    def move(self, urls: Sequence[str]) -> bool:
+        """Have the broker reached at other addresses of the same kind; enrolments made before keep theirs.
+
+        Returns whether a running broker has to be started again, because it is to listen elsewhere.
+        """
         _check_urls(urls)
         with self._locked():
             state = self._read()
             if state.urls == list(urls):
-                return
+                return False
             moved = _State(state.host, list(urls), state.accounts, state.revoked)
             if moved.tls != state.tls:
                 raise DefinitionError(
                     f"{', '.join(urls)}, expected the kind of {', '.join(state.urls)}, or another folder"
                 )
+            listened = self._text("mosquitto.conf")
             if moved.tls:
                 self._certify_server(moved)
             self._write(moved)
+            return self._text("mosquitto.conf") != listened
 
     def enrol(self, identity: str, out: Path) -> Account:
         """Give `identity` a new login, in an enrolment file at `out`; the one it had before ends.
@@ -144,7 +150,7 @@ class BrokerFolder:
         Raises
         ------
         DefinitionError
-            If it is neither a gateway's identity nor the host's.
+            If it is neither a gateway's identity nor the host's, or if `out` is there and is not its enrolment.
         StoreError
             If a file cannot be written.
         """
@@ -153,6 +159,7 @@ class BrokerFolder:
             state = self._read()
             if "/" not in identity and identity != state.host:
                 raise DefinitionError(f"identity {identity!r}, expected group/name or the host {state.host!r}")
+            _check_out(out, identity)
             revoked = self._revoked_with(state, identity)
             account, login = self._certificate(identity) if state.tls else _password(identity)
             self._write_secret(out, enrolment_file(identity, state.host, state.urls, login))
@@ -160,10 +167,14 @@ class BrokerFolder:
         return account
 
     def revoke(self, identity: str) -> None:
-        """End a login; DefinitionError if there is none."""
+        """End a login; DefinitionError if there is none.
+
+        Even then all files are written anew: an earlier attempt may have failed between two of them.
+        """
         with self._locked():
             state = self._read()
             if identity not in state.accounts:
+                self._write(state)
                 raise DefinitionError(
                     f"{identity!r} is not enrolled, expected one of {', '.join(state.accounts)}"
                 )
@@ -230,8 +241,9 @@ class BrokerFolder:
         self._put("permissions", permission_file(state.accounts, state.host))
         if state.tls:
             self._put("revoked.crl", self._authority().revocations(state.revoked))
-        ports = list(dict.fromkeys(Broker.from_url(url).port for url in state.urls))
-        self._put("mosquitto.conf", mosquitto_conf(self.path, ports, tls=state.tls))
+        brokers = [Broker.from_url(url) for url in state.urls]
+        addresses = [(broker.host, broker.port) for broker in brokers]
+        self._put("mosquitto.conf", mosquitto_conf(self.path, addresses, tls=state.tls))
 
     def _text(self, name: str) -> str:
         with self._storing():
@@ -256,6 +268,8 @@ class BrokerFolder:
                 os.fsync(file.fileno())
             partial.replace(path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise StoreError(f"{path} cannot be written: {error}, expected a folder for secrets") from error
 
     @contextlib.contextmanager
@@ -288,6 +302,22 @@ def _check_urls(urls: Sequence[str]) -> None:
             raise DefinitionError(
                 f"broker {broker}, expected mqtts:// because passwords must not cross a network in the clear"
             )
+
+
+def _check_out(out: Path, identity: str) -> None:
+    """Raise DefinitionError if an enrolment of `identity` at `out` would overwrite anything else.
+
+    Somebody's key may exist nowhere but in the file that is there.
+    """
+    if not out.is_file():
+        return
+    try:
+        found = tomllib.loads(out.read_text(encoding="utf-8")).get("identity")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        found = None
+    if found != identity:
+        what = f"the enrolment of {found!r}" if isinstance(found, str) else "no enrolment"
+        raise DefinitionError(f"{out} is there already and is {what}, expected another --out for {identity!r}")
 
 
 def _password(identity: str) -> tuple[Account, dict[str, str]]:

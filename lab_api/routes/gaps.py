@@ -30,7 +30,7 @@ class GapModel(BaseModel):
 
 
 class GapList(BaseModel):
-    """Gaps by stream and time; none means that everything is there."""
+    """Gaps by stream and time; none means that everything is there of the devices that were ever heard."""
 
     gaps: list[GapModel]
 

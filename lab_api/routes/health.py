@@ -44,6 +44,8 @@ class RecorderHealth(BaseModel):
     new_frames: int = Field(description="Raw frames that were stored")
     duplicate_frames: int
     rejected_payloads: int
+    rebirth_requests: int = Field(description="How often a gateway was asked for its births")
+    id_conflicts: int = Field(description="Births that show that two gateways go by one id")
     fault: str = Field(examples=[""], description="Empty if all is well")
     gateways: list[GatewayHealth]
 
@@ -121,6 +123,8 @@ def _recorder_health(status: RecorderStatus) -> RecorderHealth:
         gaps=status.gaps,
         new_frames=status.new_frames,
         duplicate_frames=status.duplicate_frames,
+        rebirth_requests=status.rebirth_requests,
+        id_conflicts=status.id_conflicts,
         fault=status.fault,
         gateways=gateways,
     )

@@ -46,6 +46,8 @@ _RECORDER: Final = (
     _Series(_C, "new_frames", "Raw frames stored", lambda r: r.new_frames),
     _Series(_C, "duplicate_frames", "Raw frames that were stored already", lambda r: r.duplicate_frames),
     _Series(_C, "rejected_payloads", "Messages not understood", lambda r: r.rejected_payloads),
+    _Series(_C, "rebirth_requests", "How often a gateway was asked to be born", lambda r: r.rebirth_requests),
+    _Series(_C, "id_conflicts", "Births that show two gateways of one id", lambda r: r.id_conflicts),
 )
 
 

@@ -102,6 +102,9 @@ class SessionDetails(SessionModel):
 
     streams: list[RecordedStream]
     frames: list[RecordedFrames]
+    unheard: list[DeviceModel] = Field(
+        description="Devices of which it has nothing, not even a gap: they or their gateway never reported"
+    )
 
 
 class SessionPage(BaseModel):
@@ -186,7 +189,10 @@ def get_session(session_id: SessionId, lab: LabState) -> SessionDetails:
         RecordedFrames(gateway=gateway, device=device, n_frames=n_frames)
         for (gateway, device), n_frames in lab.store.framed_devices(session_id).items()
     ]
-    return SessionDetails(**_session_model(session).model_dump(), streams=streams, frames=frames)
+    heard = {(s.gateway, s.device) for s in streams} | {(f.gateway, f.device) for f in frames}
+    described = _session_model(session)
+    unheard = [device for device in described.devices if (device.gateway, device.device) not in heard]
+    return SessionDetails(**described.model_dump(), streams=streams, frames=frames, unheard=unheard)
 
 
 @router.get(

@@ -16,13 +16,15 @@ only declared gaps are known.
 A gap with a count of 0 is no loss: it says that one boot follows the other, and is not shown.
 
 A declared gap with a count is reduced by samples that came after all (a record that made no sense and was set
-aside may still come as it should), and is not shown once all of them are there. Other gaps are never filled: a
-gateway declares them after all that it has of the samples before.
+aside may still come as it should) and by those that a gap before it names too, and is not shown once nothing is
+left of it. Other gaps are never filled: a gateway declares them after all that it has of the samples before.
 """
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -31,6 +33,8 @@ from protocols.gaps import Gap, GapReason
 from protocols.samples import Stream
 
 _PERIODS: Final = 1.5
+
+_Span = tuple[int, int]  # half open, of indices or of ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ class Completeness:
     n_gaps
         All gaps.
     estimated_samples
-        What would have been taken in `uncounted_ns` at the nominal rate; None for a stream without rate.
+        What would have been taken in `uncounted_ns` at the nominal rate, leaving out the time of gaps with a
+        count; None for a stream without rate.
     """
 
     n_samples: int
@@ -110,16 +115,19 @@ class Completeness:
 
 def completeness(stream: Stream, n_samples: int, gaps: Sequence[SessionGap]) -> Completeness:
     """Return what `n_samples` stored samples and the gaps of the same stream amount to."""
-    uncounted = [g.gap for g in gaps if g.gap.n_samples is None]
-    uncounted_ns = sum(end - start for start, end in _united((g.start_ns, g.end_ns) for g in uncounted))
+    counted, uncounted = (
+        [(g.gap.start_ns, g.gap.end_ns) for g in gaps if (g.gap.n_samples is None) == is_uncounted]
+        for is_uncounted in (False, True)
+    )
+    only_uncounted_ns = _length([*counted, *uncounted]) - _length(counted)
     rate_hz = stream.rate_hz
     return Completeness(
         n_samples=n_samples,
         missing_samples=sum(g.gap.n_samples or 0 for g in gaps),
         uncounted_gaps=len(uncounted),
-        uncounted_ns=uncounted_ns,
+        uncounted_ns=_length(uncounted),
         n_gaps=len(gaps),
-        estimated_samples=None if rate_hz is None else round(uncounted_ns * rate_hz / 1e9),
+        estimated_samples=None if rate_hz is None else round(only_uncounted_ns * rate_hz / 1e9),
     )
 
 
@@ -144,21 +152,47 @@ def stream_gaps(
         The session's interval; without an end while it is open.
     """
     low_ns, closed_ns = interval_ns
-    gaps = [left for gap in declared if (left := _not_filled(gap, runs)) is not None]
+    gaps = list(_not_filled(declared, runs))
     if stream.rate_hz is not None:
         nothing_lost = {(g.after_boot_id, g.after_index) for g in declared if g.n_samples == 0}
+        explained = _Explained(declared)
         for hole in _holes(runs, 1e9 / stream.rate_hz, low_ns, closed_ns):
             if hole.end_index is not None or (hole.boot_id, hole.first_index - 1) not in nothing_lost:
-                gaps += hole.unexplained(device, stream, declared)
+                gaps += hole.unexplained(device, stream, explained)
     high_ns = (1 << 63) - 1 if closed_ns is None else closed_ns
     own = [SessionGap(gateway, gap).between(low_ns, high_ns) for gap in gaps]
     return sorted((g for g in own if g is not None), key=lambda g: (g.gap.start_ns, g.gap.end_ns))
 
 
-def index_gaps(gateway: str, device: str, stream: Stream, runs: Sequence[Run]) -> list[SessionGap]:
-    """Return the jumps of the index within each boot, for what is counted and has no rate."""
+def index_gaps(
+    gateway: str, device: str, stream: Stream, runs: Sequence[Run], declared: Sequence[Gap]
+) -> list[SessionGap]:
+    """Return what was declared and the index's jumps within each boot, of what is counted and has no rate."""
+    explained = _Explained(declared)
     holes = (_between(a, b, 0.0) for a, b in itertools.pairwise(runs) if a.boot_id == b.boot_id)
-    return [SessionGap(gateway, gap) for hole in holes for gap in hole.unexplained(device, stream, [])]
+    jumps = (gap for hole in holes for gap in hole.unexplained(device, stream, explained))
+    return [SessionGap(gateway, gap) for gap in (*_not_filled(declared, runs), *jumps)]
+
+
+class _Explained:
+    """What declared gaps explain, ready to be asked about many holes."""
+
+    def __init__(self, declared: Sequence[Gap]) -> None:
+        indices: dict[int, list[_Span]] = defaultdict(list)
+        for gap in declared:
+            if gap.n_samples is not None:
+                indices[gap.after_boot_id].append(_index_span(gap, gap.n_samples))
+        self._indices = {boot_id: _united(spans) for boot_id, spans in indices.items()}
+        self._times_ns = _united((g.start_ns, g.end_ns) for g in declared)
+        self._uncounted_ns = _united((g.start_ns, g.end_ns) for g in declared if g.n_samples is None)
+
+    def indices(self, boot_id: int, first: int, end: int) -> list[_Span]:
+        """Return the ranges of indices of a boot near `[first, end)` that gaps with a count name."""
+        return _near(self._indices.get(boot_id, []), first, end)
+
+    def times_ns(self, start_ns: int, end_ns: int, *, uncounted: bool = False) -> list[_Span]:
+        """Return the spans of time near `[start_ns, end_ns)` of all gaps, or of those without a count."""
+        return _near(self._uncounted_ns if uncounted else self._times_ns, start_ns, end_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +206,20 @@ class _Hole:
     end_ns: int
     tolerance_ns: int
 
-    def unexplained(self, device: str, stream: Stream, declared: Sequence[Gap]) -> list[Gap]:
+    def unexplained(self, device: str, stream: Stream, explained: _Explained) -> list[Gap]:
         """Return what of this hole no declared gap explains."""
+        tolerance_ns = self.tolerance_ns
+        wide_ns = self.start_ns - tolerance_ns, self.end_ns + tolerance_ns
         left: list[tuple[int, int, int, int | None]]
         if self.end_index is None:
-            spans_ns = [(g.start_ns - self.tolerance_ns, g.end_ns + self.tolerance_ns) for g in declared]
+            spans_ns = [(i - tolerance_ns, j + tolerance_ns) for i, j in explained.times_ns(*wide_ns)]
             left = [
                 (self.first_index, start_ns, end_ns, None)
                 for start_ns, end_ns in _without(self.start_ns, self.end_ns, spans_ns)
             ]
         else:
-            spans = [self._indices(gap) for gap in declared]
+            spans = explained.indices(self.boot_id, self.first_index, self.end_index)
+            spans += [self._indices(*span_ns) for span_ns in explained.times_ns(*wide_ns, uncounted=True)]
             left = [
                 (i, self._time_ns(i), self._time_ns(j), j - i)
                 for i, j in _without(self.first_index, self.end_index, spans)
@@ -192,14 +229,12 @@ class _Hole:
             for first, start_ns, end_ns, count in left
         ]
 
-    def _indices(self, gap: Gap) -> tuple[int, int]:
-        """Return the range of indices that a declared gap explains: those it names, or those of its time."""
-        if gap.after_boot_id == self.boot_id and gap.n_samples is not None:
-            return gap.after_index + 1, gap.after_index + 1 + gap.n_samples
+    def _indices(self, start_ns: int, end_ns: int) -> _Span:
+        """Return the range of indices of this hole that fall into a span of time."""
         n_samples = (self.end_index or 0) - self.first_index
         per_ns = n_samples / max(1, self.end_ns - self.start_ns)
-        first = (gap.start_ns - self.tolerance_ns - self.start_ns) * per_ns
-        end = (gap.end_ns + self.tolerance_ns - self.start_ns) * per_ns
+        first = (start_ns - self.tolerance_ns - self.start_ns) * per_ns
+        end = (end_ns + self.tolerance_ns - self.start_ns) * per_ns
         return self.first_index + round(max(first, 0)), self.first_index + round(min(end, n_samples))
 
     def _time_ns(self, index: int) -> int:
@@ -237,22 +272,30 @@ def _between(a: Run, b: Run, period_ns: float) -> _Hole:
     )
 
 
-def _not_filled(gap: Gap, runs: Sequence[Run]) -> Gap | None:
-    """Return a declared gap without the samples that are there after all, or None if nothing is missing."""
-    if gap.n_samples is None:
-        return gap
-    first, end = gap.after_index + 1, gap.after_index + 1 + gap.n_samples
-    there = sum(
-        max(0, min(end, run.end_index) - max(first, run.first_index))
-        for run in runs
-        if run.boot_id == gap.after_boot_id
-    )
-    if there == gap.n_samples:
-        return None
-    return replace(gap, n_samples=gap.n_samples - there) if there else gap
+def _not_filled(declared: Iterable[Gap], runs: Sequence[Run]) -> Iterator[Gap]:
+    """Yield declared gaps without the samples that are there after all or that a gap before it names too."""
+    starts = [(run.boot_id, run.first_index) for run in runs]
+    named_to: dict[int, int] = {}
+    for gap in sorted(declared, key=lambda gap: (gap.after_boot_id, gap.after_index)):
+        if gap.n_samples is None:
+            yield gap
+            continue
+        boot_id, (first, end) = gap.after_boot_id, _index_span(gap, gap.n_samples)
+        first = max(first, named_to.get(boot_id, 0))
+        named_to[boot_id] = max(first, end)
+        near = runs[max(0, bisect_right(starts, (boot_id, first)) - 1) : bisect_left(starts, (boot_id, end))]
+        own = (run for run in near if run.boot_id == boot_id)
+        there = sum(max(0, min(end, run.end_index) - max(first, run.first_index)) for run in own)
+        left = end - first - there
+        if left > 0:
+            yield gap if left == gap.n_samples else replace(gap, n_samples=left)
 
 
-def _without(start: int, end: int, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _index_span(gap: Gap, n_samples: int) -> _Span:
+    return gap.after_index + 1, gap.after_index + 1 + n_samples
+
+
+def _without(start: int, end: int, spans: Iterable[_Span]) -> Iterator[_Span]:
     """Yield the parts of `[start, end)` that lie in none of the spans."""
     for first, last in _united(spans):
         if start < min(first, end):
@@ -262,12 +305,23 @@ def _without(start: int, end: int, spans: Iterable[tuple[int, int]]) -> Iterator
         yield start, end
 
 
-def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _united(spans: Iterable[_Span]) -> list[_Span]:
     """Return the spans in order, joined where they touch."""
-    united: list[tuple[int, int]] = []
+    united: list[_Span] = []
     for start, end in sorted(spans):
         if united and start <= united[-1][1]:
             united[-1] = (united[-1][0], max(end, united[-1][1]))
         else:
             united.append((start, end))
     return united
+
+
+def _near(united: Sequence[_Span], start: int, end: int) -> list[_Span]:
+    """Return those of united spans that touch `[start, end]`."""
+    first = bisect_left(united, start, key=lambda span: span[1])
+    return list(united[first : bisect_right(united, end, key=lambda span: span[0])])
+
+
+def _length(spans: Iterable[_Span]) -> int:
+    """Return how long spans are together, counted once where they overlap."""
+    return sum(end - start for start, end in _united(spans))

@@ -75,7 +75,7 @@ class SqliteSessionStore:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"session folder {folder}: {error.strerror}") from error
         self._folder = folder
@@ -208,13 +208,17 @@ class SqliteSessionStore:
             low_ns, high_ns = _range_ns(session, start_ns, end_ns)
             keys = session_file.read_streams(db) if key is None else [key]
             keys.sort(key=lambda k: (k.gateway, k.device, k.stream.name, k.stream.to_json()))
-            tables = [(k, StreamTable.find(db, k.gateway, k.device, k.stream)) for k in keys]
-            gaps = [
-                gap for k, table in tables for gap in table.gaps(k.gateway, k.device, session, low_ns, high_ns)
-            ]
-            for gateway, device in frame_table.framed_devices(db) if key is None else ():
+            tables = {k: StreamTable.find(db, k.gateway, k.device, k.stream) for k in keys}
+            gaps: list[SessionGap] = []
+            for k, table in tables.items():
+                if k.stream != RAW:
+                    gaps += table.gaps(k.gateway, k.device, session, low_ns, high_ns)
+            framed = set(frame_table.framed_devices(db)) if key is None else set()
+            for gateway, device in sorted(framed | {(k.gateway, k.device) for k in keys if k.stream == RAW}):
+                table_of_gaps = tables.get(StreamKey(gateway, device, RAW))
+                declared = [] if table_of_gaps is None else table_of_gaps.declared(device)
                 runs = frame_table.frame_runs(db, gateway, device, *session.interval_ns())
-                found = index_gaps(gateway, device, RAW, runs)
+                found = index_gaps(gateway, device, RAW, runs, declared)
                 gaps += [part for gap in found if (part := gap.between(low_ns, high_ns)) is not None]
             return gaps
 

@@ -14,6 +14,7 @@ from gateway.ble import BleRadio, BleTransport, open_radio
 from gateway.transport import Frame, Transport
 from protocols.devices.kind import BleLink, Decoded, DeviceKind, GattCharacteristic, GattService, GattWrite
 from protocols.lab_clock import LabClock
+from tests.gateway.conftest import wait_until
 
 PULSE_SERVICE = "0000180d-0000-1000-8000-00805f9b34fb"
 PULSE = "00002a37-0000-1000-8000-00805f9b34fb"
@@ -117,6 +118,11 @@ async def take(connection: Transport, n: int, source: str | None = None) -> list
 async def drain(connection: Transport, into: list[Frame]) -> None:
     async for frame in connection.frames():
         into.append(frame)  # noqa: PERF401 - those before the error count
+
+
+async def let_go(air: VirtualRadio, device: FrameDevice) -> None:
+    """Wait until a device is connected to nobody."""
+    await wait_until(lambda: not air.is_connected(device), f"{device.name} is still connected")
 
 
 def numbers(frames: list[Frame]) -> list[int]:

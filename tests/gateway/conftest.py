@@ -19,11 +19,16 @@ import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
 
+from gateway.spool import Position, Spool
+from gateway.spool_gaps import BodyReader
 from gateway.transport import Frame
 from protocols.devices.kind import SERIAL_SOURCE, Decoded, DeviceKind, Samples, SerialLink
 from protocols.errors import DecodeError, TransportError
+from protocols.gaps import Gap
 from protocols.lab_clock import LabClock
+from protocols.records import Record, stream_of
 from protocols.samples import Channel, SampleBlock, Stream
+from protocols.sparkplug.blocks import encode_record
 from protocols.sparkplug.host import (
     DeviceBorn,
     DeviceDied,
@@ -229,6 +234,7 @@ class FakeRecorder:
         self.log: list[str] = []
         self.acknowledging = True
         self.mute = False
+        self.unheard = 0
         self.node: NodeBorn | None = None
         self._contiguous = 0
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
@@ -271,6 +277,7 @@ class FakeRecorder:
 
     def _receive(self, topic: str, payload: bytes) -> None:
         if self.mute:
+            self.unheard += 1
             return
         for event in self.application.receive(topic, payload, _now_ms()):
             self.log.append(type(event).__name__)
@@ -314,16 +321,41 @@ def recorders() -> Iterator[Callable[..., FakeRecorder]]:
         recorder.close()
 
 
-async def _until(condition: Callable[[], bool], what: str = "", timeout_s: float = 15) -> None:
+async def wait_until(condition: Callable[[], object], what: str = "", timeout_s: float = 15) -> None:
+    """Let the event loop go on until the condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"still waiting: {what}"
         await asyncio.sleep(0.01)
 
 
+def wait_for(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    """Let other threads and processes go on until the condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    return _until
+    return wait_until
+
+
+def put_record(spool: Spool, record: Record, *, position: Position | None = None) -> int | None:
+    """Put a record as the gateway does."""
+
+    def encode(seq: int, number: int) -> bytes:
+        return encode_record(record, spool_seq=seq, stream_number=number)
+
+    always = isinstance(record, Gap)
+    return spool.put(record.device, stream_of(record), encode, position=position, always=always)
+
+
+def read_records(spool: Spool, device: str = "dut") -> list[Record]:
+    """Return the committed records of a device that is alone in the spool."""
+    reader = BodyReader({number: (device, stream) for number, stream in spool.streams(device).items()})
+    return [reader.read(block) for block in spool.read(spool.acknowledged, 1_000_000)]
 
 
 def _now_ms() -> int:

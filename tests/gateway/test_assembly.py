@@ -17,13 +17,10 @@ from gateway.spool import Position
 from gateway.transport import Frame
 from protocols.devices.kind import SERIAL_SOURCE, DeviceKind, Samples
 from protocols.devices.registry import device_kind
-from protocols.samples import Channel, SampleBlock, Stream
+from protocols.samples import SampleBlock, Stream
+from tests.gateway.conftest import CLOCKED, COUNTED, EVENTS, PLAIN
 
 UTC0_NS = 1_767_225_600_000_000_000
-COUNTED = Stream("counted", (Channel("a", "uV"), Channel("b", "uV")), "int16", 250.0)
-PLAIN = Stream("plain", (Channel("pleth", "1"),), "uint16", 75.0)
-CLOCKED = Stream("clocked", (Channel("ecg", "uV"),), "int32", 130.0)
-EVENTS = Stream("events", (Channel("rr", "ms"),), "uint16", None)
 
 
 def assembler(stream: Stream, *, modulus: int | None = None) -> StreamAssembler:

@@ -31,11 +31,13 @@ from tests.gateway.ble_lab import (
     Counter,
     drain,
     lab,
+    let_go,
     numbers,
     strap,
     take,
     transport,
 )
+from tests.gateway.conftest import wait_until
 
 
 def test_reads_answers_and_notifications_arrive_as_frames() -> None:
@@ -58,21 +60,23 @@ def test_frames_are_stamped_with_lab_time_when_they_arrive() -> None:
     origin_ns = time.time_ns()
     clock = LabClock(time.time_ns, time.monotonic_ns, speed=10, origin_ns=origin_ns)
 
-    async def stamps() -> tuple[list[Frame], int, int]:
+    async def stamps() -> tuple[list[Frame], list[int]]:
         async with (
             asyncio.timeout(10),
             serve_ble([strap(period_s=1.0)], clock) as air,
             open_radio(air.adapter) as radio,
             BleTransport("strap", LINK, clock, radio) as connection,
         ):
-            before_ns = clock.now_ns()
+            began_ns = clock.now_ns()
             await asyncio.sleep(0.5)
-            return await take(connection, 5, PULSE), before_ns, clock.now_ns()
+            woke_ns = clock.now_ns()
+            return await take(connection, 5, PULSE), [began_ns, woke_ns, clock.now_ns()]
 
-    frames, before_ns, after_ns = asyncio.run(stamps())
+    frames, (began_ns, woke_ns, ended_ns) = asyncio.run(stamps())
     stamps_ns = [frame.arrival_ns for frame in frames]
-    assert before_ns < stamps_ns[0] < before_ns + 3e9
-    assert stamps_ns[-1] < after_ns
+    assert began_ns < stamps_ns[0] < woke_ns  # not when it was taken
+    assert stamps_ns == sorted(stamps_ns)
+    assert stamps_ns[-1] < ended_ns
     steps_s = [(b.arrival_monotonic_ns - a.arrival_monotonic_ns) / 1e9 for a, b in itertools.pairwise(frames)]
     assert sum(steps_s) == pytest.approx(4.0, abs=0.5)
 
@@ -114,8 +118,7 @@ def test_a_device_without_what_makes_its_kind_is_an_error_that_names_it(
             ):
                 async with transport(radio):
                     pytest.fail("entered")
-            await asyncio.sleep(0.05)
-            assert not air.is_connected(device)
+            await let_go(air, device)
 
     asyncio.run(connect())
 
@@ -152,8 +155,7 @@ def test_a_device_that_refuses_its_startup_command_is_an_error_that_says_so() ->
                 async with BleTransport("strap", link, CLOCK, radio):
                     pytest.fail("entered")
             assert raised.value.trouble is Trouble.REFUSED
-            await asyncio.sleep(0.05)
-            assert not air.is_connected(device)
+            await let_go(air, device)
 
     asyncio.run(connect())
 
@@ -181,11 +183,9 @@ def test_a_device_that_vanishes_in_setting_up_is_an_error() -> None:
 
         device = strap(battery=vanish)
         async with lab(device) as (air, radio):
-            began_s = time.monotonic()
             with pytest.raises(TransportError, match=f"reading {BATTERY}: .*Disconnected"):
-                async with transport(radio):
+                async with transport(radio, answer_timeout_s=60):  # longer than the test may take
                     pytest.fail("entered")
-            assert time.monotonic() - began_s < 2
 
     asyncio.run(connect())
 
@@ -246,7 +246,7 @@ def test_a_link_lost_in_the_middle_of_connecting_is_tried_again() -> None:
 
 
 def test_many_devices_lost_at_random_are_all_back_in_the_end(rng: Any) -> None:
-    async def churn() -> list[int]:
+    async def churn() -> None:
         devices = [strap(f"strap-{i}", period_s=0.05) for i in range(6)]
         async with lab(*devices) as (air, radio):
             stop = asyncio.Event()
@@ -265,16 +265,15 @@ def test_many_devices_lost_at_random_are_all_back_in_the_end(rng: Any) -> None:
             for index in rng.integers(0, len(devices), 60):
                 await asyncio.sleep(0.02)
                 air.link_loss(devices[index])
-            await asyncio.sleep(1.5)
             before = list(n_frames)
-            await asyncio.sleep(0.5)
+            more = 100  # more than may still wait of the links lost
+            await wait_until(lambda: all(now > was + more for was, now in zip(before, n_frames, strict=True)))
             for task in keeping:
                 task.cancel()
             results = await asyncio.gather(*keeping, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results)
-            return [after - earlier for earlier, after in zip(before, n_frames, strict=True)]
 
-    assert min(asyncio.run(churn())) > 5
+    asyncio.run(churn())
 
 
 def test_a_cancelled_connection_ends_as_cancelled_and_lets_go_of_the_device() -> None:
@@ -288,8 +287,7 @@ def test_a_cancelled_connection_ends_as_cancelled_and_lets_go_of_the_device() ->
                 await asyncio.wait({attempt})
                 if not attempt.cancelled():
                     await attempt.result().__aexit__(None, None, None)
-                await asyncio.sleep(0.03)
-                assert not air.is_connected(device)
+                await let_go(air, device)
             async with transport(radio) as connection:
                 await take(connection, 3)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -16,7 +15,18 @@ from gateway.ble import Advertisement, BleRadio, open_radio, scan
 from gateway.ble_errors import AdapterError
 from gateway.transport import LinkError, Trouble
 from protocols.errors import TransportError
-from tests.gateway.ble_lab import BATTERY, CLOCK, PULSE, PULSE_SERVICE, lab, numbers, strap, take, transport
+from tests.gateway.ble_lab import (
+    BATTERY,
+    CLOCK,
+    PULSE,
+    PULSE_SERVICE,
+    lab,
+    let_go,
+    numbers,
+    strap,
+    take,
+    transport,
+)
 
 
 def test_a_device_is_found_by_its_address_in_any_case() -> None:
@@ -45,25 +55,25 @@ def test_an_absent_device_is_an_error_that_names_it_and_the_radio() -> None:
 
 
 def test_absent_devices_do_not_hold_up_those_that_are_there() -> None:
-    async def connected_after_s() -> float:
+    async def connect_all() -> None:
         async with lab(*(strap(f"here-{i}") for i in range(5))) as (_, radio):
 
             async def look(name: str) -> bool:
                 try:
-                    async with transport(radio, name, find_timeout_s=2):
+                    async with transport(radio, name, find_timeout_s=25):
                         return True
                 except TransportError:
                     return False
 
             absent = [asyncio.create_task(look(f"absent-{i}")) for i in range(20)]
             await asyncio.sleep(0.1)
-            began_s = time.monotonic()
             assert all(await asyncio.gather(*(look(f"here-{i}") for i in range(5))))
-            took_s = time.monotonic() - began_s
-            assert not any(await asyncio.gather(*absent))
-            return took_s
+            assert not any(task.done() for task in absent)
+            for task in absent:
+                task.cancel()
+            await asyncio.gather(*absent, return_exceptions=True)
 
-    assert asyncio.run(connected_after_s()) < 3
+    asyncio.run(connect_all())
 
 
 def test_leaving_disconnects_and_a_closed_radio_can_be_opened_again() -> None:
@@ -74,8 +84,7 @@ def test_leaving_disconnects_and_a_closed_radio_can_be_opened_again() -> None:
                 async with open_radio(air.adapter) as radio:
                     async with transport(radio) as connection:
                         firsts.append(numbers(await take(connection, 1, PULSE))[0])
-                    await asyncio.sleep(0.02)
-                    assert not air.is_connected(device)
+                    await let_go(air, device)
         return firsts
 
     firsts = asyncio.run(reopen())
@@ -105,20 +114,18 @@ def test_the_radio_finds_a_simulator_that_was_started_again() -> None:
 
 
 def test_a_radio_lost_while_looking_for_a_device_is_an_error_at_once() -> None:
-    async def lose() -> float:
+    async def lose() -> None:
         async with asyncio.timeout(20):
             serving = serve_ble([strap()], CLOCK)
             air = await serving.__aenter__()
             async with open_radio(air.adapter) as radio:
-                looking = asyncio.create_task(transport(radio, "absent").__aenter__())
+                looking = asyncio.create_task(transport(radio, "absent", find_timeout_s=60).__aenter__())
                 await asyncio.sleep(0.1)
-                began_s = time.monotonic()
                 await serving.__aexit__(None, None, None)
                 with pytest.raises(TransportError, match="BLE device absent: no scan with"):
                     await looking
-                return time.monotonic() - began_s
 
-    assert asyncio.run(lose()) < 2
+    asyncio.run(lose())
 
 
 def test_whoever_looks_for_a_device_is_told_when_the_radio_is_closed() -> None:
@@ -249,7 +256,7 @@ def test_a_radio_closes_even_if_a_listener_leaves_at_that_moment(monkeypatch: py
             await asyncio.sleep(0.01)
             async with radio.listening(lambda *_: None):
                 pass
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 await radio.close()
 
     asyncio.run(run())

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 CONFIG = """
@@ -79,6 +80,18 @@ def test_a_signal_stops_it_cleanly_with_a_summary(
     assert (device["name"], device["state"], device["bytes"]) == ("reference", "stopped", 300)
     assert errors.count("cannot be reached") == 1
     assert "Traceback" not in errors
+
+
+def test_it_says_where_its_health_is_once_it_is_served(tmp_path: Path, port: tuple[int, str]) -> None:
+    config = CONFIG.format(port=port[1]).replace("[gateway]", "[gateway]\nhealth_port = 0")
+    run = command(tmp_path, config)
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if line.startswith("health at "))
+            assert httpx.get(line.split()[2], timeout=5).json()["gateway"] == "gateway-1"
+        finally:
+            process.kill()
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,10 @@ def test_age_health_and_silence_are_settings(tmp_path: Path) -> None:
 
 
 def test_several_brokers_are_kept_in_their_order_with_one_login(tmp_path: Path) -> None:
-    urls = '"mqtt://a", "mqtt://b:99"'
+    urls = '"mqtt://127.0.0.1", "mqtts://b:99"'
     config = load(tmp_path, GOOD.replace('broker = "mqtt://127.0.0.1:1884"', f"brokers = [{urls}]"), **LOGIN)
     login = {"username": "g1", "password": LOGIN["LAB_MQTT_PASSWORD"]}
-    assert config.brokers == (Broker("a", 1883, **login), Broker("b", 99, **login))
+    assert config.brokers == (Broker("127.0.0.1", 1883, **login), Broker("b", 99, tls=True, **login))
     assert config.broker == config.brokers[0]
     both = GOOD.replace("[clock]", 'brokers = ["mqtt://b"]\n[clock]')
     assert [str(broker) for broker in load(tmp_path, both).brokers] == [
@@ -109,7 +110,7 @@ def test_several_brokers_are_kept_in_their_order_with_one_login(tmp_path: Path) 
 ENROLMENT = """
 identity = "lab/gateway-1"
 host = "recorder"
-brokers = ["mqtt://a", "mqtt://b"]
+brokers = ["mqtt://127.0.0.1", "mqtt://localhost"]
 password = "secret"
 """
 
@@ -127,16 +128,29 @@ def test_an_enrolment_says_who_the_gateway_is_and_where_it_logs_in(tmp_path: Pat
     config = load(tmp_path, ENROLLED, **LOGIN)
     assert (str(config.node), config.host) == ("lab/gateway-1", "recorder")
     login = {"username": "lab/gateway-1", "password": LOGIN["LAB_MQTT_PASSWORD"]}
-    assert config.brokers == (Broker("a", 1883, **login), Broker("b", 1883, **login))
+    assert config.brokers == (Broker("127.0.0.1", 1883, **login), Broker("localhost", 1883, **login))
     assert "secret" not in repr(config)
 
 
 def test_an_enrolments_login_serves_at_another_address(tmp_path: Path) -> None:
     enrol(tmp_path)
-    config = load(tmp_path, ENROLLED + 'broker = "mqtt://moved:99"\nname = "gateway-1"')
+    config = load(tmp_path, ENROLLED + 'broker = "mqtts://moved:99"\nname = "gateway-1"')
     assert config.brokers == (
-        Broker("moved", 99, username="lab/gateway-1", password=LOGIN["LAB_MQTT_PASSWORD"]),
+        Broker("moved", 99, tls=True, username="lab/gateway-1", password=LOGIN["LAB_MQTT_PASSWORD"]),
     )
+
+
+def test_a_password_does_not_cross_a_network_in_the_clear(tmp_path: Path) -> None:
+    expected = "expected mqtts:// because it must not cross a network in the clear"
+    elsewhere = GOOD.replace("mqtt://127.0.0.1:1884", "mqtt://broker.lab")
+    with pytest.raises(DefinitionError, match=rf"broker: a password for mqtt://broker.lab:1883, {expected}"):
+        load(tmp_path, elsewhere, **LOGIN)
+    assert load(tmp_path, elsewhere).broker == Broker("broker.lab", 1883)
+    enrol(tmp_path)
+    with pytest.raises(DefinitionError, match=expected):
+        load(tmp_path, ENROLLED + 'broker = "mqtt://10.0.0.9"')
+    for here in ("localhost", "127.0.0.2", "[::1]"):
+        assert load(tmp_path, ENROLLED + f'broker = "mqtt://{here}"').broker.password == "secret"
 
 
 @pytest.mark.parametrize(
@@ -148,8 +162,12 @@ def test_an_enrolments_login_serves_at_another_address(tmp_path: Path) -> None:
         (ENROLMENT.replace("lab/gateway-1", "lab"), "", "an enrolment of 'lab', expected a gateway's"),
         (ENROLMENT.replace("lab/gateway-1", "a/b/c"), "", "id 'b/c', expected"),
         (ENROLMENT.replace('password = "secret"', ""), "", "no certificate, expected an enrolment"),
-        (ENROLMENT.replace('["mqtt://a", "mqtt://b"]', "[]"), "", r"brokers=\[\], expected a list"),
-        (ENROLMENT.replace("mqtt://a", "http://a"), "", "'http://a', expected mqtt://"),
+        (
+            re.sub("brokers = .*", "brokers = []", ENROLMENT),
+            "",
+            r"brokers=\[\], expected a list",
+        ),
+        (ENROLMENT.replace("mqtt://127.0.0.1", "http://a"), "", "'http://a', expected mqtt://"),
         ("identity", "", "expected an enrolment made by lab enrol"),
     ],
 )

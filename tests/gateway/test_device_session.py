@@ -85,7 +85,7 @@ class Bench:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def test_samples_become_blocks_no_later_than_block_s(
+def test_samples_become_a_block_although_no_more_of_them_come(
     kind: DeviceKind, fake_device: Any, until: Callable[..., Any]
 ) -> None:
     bench = Bench(kind, fake_device, block_s=0.2)
@@ -94,9 +94,7 @@ def test_samples_become_blocks_no_later_than_block_s(
         async with bench.running():
             await until(lambda: fake_device.connections)
             fake_device.say_counted(10)
-            said_s = time.monotonic()
             await until(lambda: bench.blocks)
-            assert 0.05 < time.monotonic() - said_s < 0.3
             health = bench.session.health()
             assert (health.state, health.frames, health.samples, health.blocks) == ("streaming", 1, 10, 1)
 

@@ -342,8 +342,8 @@ def told(*story: tuple[str, float], stream: Stream = COUNTED) -> list[tuple[GapR
         ([("disconnect", 60.0), ("kill gateway", 5.0)], [(GapReason.DISCONNECTED, None)]),
         ([("refuse", 5.0), ("run", 1.0)], [(GapReason.SPOOL_FULL, 1250)]),
         ([("disconnect", 1.0), ("connect", 0.0), ("refuse", 5.0)], [(GapReason.SPOOL_FULL, 1500)]),
-        ([("set clock", 14.0), ("run", 1.0)], [(GapReason.DEVICE_RESTARTED, 0)]),
-        ([("set clock", 2.7), ("run", 1.0)], [(GapReason.DEVICE_RESTARTED, 0)]),
+        ([("set clock", 14.0), ("run", 1.0)], [(GapReason.CLOCK_SET, 0)]),
+        ([("set clock", 2.7), ("run", 1.0)], [(GapReason.CLOCK_SET, 0)]),
     ],
 )
 def test_every_gap_tells_its_reason_and_where_it_can_its_number(
@@ -368,6 +368,20 @@ def test_a_device_that_was_never_seen_is_missing_since_the_gateway_started_and_s
     lab.end()
     (ended,) = lab.gaps(COUNTED)
     assert ended.end_ns == lab.blocks(COUNTED)[0].start_ns
+
+
+@pytest.mark.parametrize("stream", [COUNTED, EVENTS])
+def test_a_clock_set_back_meanwhile_does_not_move_the_begin_of_a_gap(stream: Stream) -> None:
+    lab = Lab()
+    lab.connect()
+    lab.run(50)
+    lab.disconnect()
+    lab.run(20)
+    lab.step_ns -= 40_000_000_000
+    lab.end()
+    (_, gap) = (gap for gap in lab.gaps(stream) if gap.reason is GapReason.DISCONNECTED)
+    assert gap.start_ns == pytest.approx(UTC0_NS + 50_000_000_000, abs=4_000_000_000)
+    assert gap.end_ns < UTC0_NS + 71_000_000_000
 
 
 def test_a_gap_that_goes_on_is_declared_again_only_every_few_seconds() -> None:
@@ -437,6 +451,77 @@ def test_the_gap_of_events_ends_when_the_device_is_back_even_if_no_event_comes()
     assert not lab.streams.health(lambda _: 0)[2].gap_open
 
 
+def speak(lab: Lab, seconds: float) -> None:
+    """Run without an event."""
+    for _ in range(round(seconds)):
+        lab.run(0.9)
+        lab.device.frame()
+
+
+def event_gaps(lab: Lab) -> list[tuple[Any, ...]]:
+    """Return reason and whole seconds, since `UTC0_NS`, of the gaps of the events after the first second."""
+    spans = [(g.reason, g.start_ns - UTC0_NS, g.end_ns - UTC0_NS) for g in lab.gaps(EVENTS)]
+    return [(reason, round(s / 1e9), round(e / 1e9)) for reason, s, e in spans if s > 1e9]
+
+
+def test_events_are_missing_only_while_the_device_could_not_have_brought_them() -> None:
+    lab = Lab()
+    lab.connect()
+    lab.run(2)
+    speak(lab, 28)
+    lab.disconnect()
+    lab.run(30)
+    lab.connect()
+    speak(lab, 60)
+    lab.run(20, delivered=False)
+    speak(lab, 10)
+    first, second = event_gaps(lab)
+    assert first == (GapReason.DISCONNECTED, pytest.approx(30, abs=4), pytest.approx(60, abs=1))
+    assert second == (GapReason.SILENT, pytest.approx(120, abs=4), pytest.approx(140, abs=1))
+    assert lab.streams.health(lambda _: 0)[2].gaps == 3  # with the one before the first sample
+    speak(lab, 20)
+    lab.run(1)
+    assert event_gaps(lab) == [first, second]
+
+
+def test_the_end_of_a_gap_of_events_is_told_before_the_next_one_begins() -> None:
+    lab = Lab()
+    lab.connect()
+    lab.run(2)
+    speak(lab, 2)
+    for _ in range(2):
+        lab.disconnect()
+        lab.run(18)
+        lab.connect()
+        speak(lab, 5)
+    lab.disconnect()
+    lab.run(5)
+    assert [end_s for _, _, end_s in event_gaps(lab)][:2] == [
+        pytest.approx(22, abs=1),
+        pytest.approx(45, abs=1),
+    ]
+
+
+def test_events_are_missing_after_a_stop_of_the_gateway_since_the_device_was_last_heard() -> None:
+    lab = Lab()
+    lab.connect()
+    lab.run(2)
+    speak(lab, 18)
+    lab.disconnect()
+    lab.run(20)
+    lab.connect()
+    speak(lab, 60)
+    lab.flush()
+    lab.kill_gateway()
+    lab.run(20)
+    lab.connect()
+    speak(lab, 20)
+    assert event_gaps(lab) == [
+        (GapReason.DISCONNECTED, pytest.approx(20, abs=4), pytest.approx(40, abs=1)),
+        (GapReason.GATEWAY_STOPPED, pytest.approx(100, abs=4), pytest.approx(120, abs=1)),
+    ]
+
+
 def test_late_samples_of_a_stream_thought_silent_withdraw_the_gap() -> None:
     lab = Lab()
     lab.connect()
@@ -471,6 +556,25 @@ def test_a_stream_that_was_never_started_is_not_missing_while_others_flow() -> N
     (gap,) = lab.gaps(CLOCKED)
     assert gap.end_ns - UTC0_NS < 5e9
     assert lab.streams.health(lambda _: 0)[0].rate_hz == pytest.approx(250, rel=0.02)
+
+
+def test_a_stream_that_is_started_late_is_missing_from_the_first_moment_on() -> None:
+    lab = Lab()
+    lab.connect()
+    for _ in range(300):
+        said = json.loads(lab.device.frame())
+        del said["clocked"]
+        frame = Frame(SERIAL_SOURCE, json.dumps(said).encode(), lab.utc_ns, lab.monotonic_ns)
+        decoded, blocks = lab.assembler.feed(frame)
+        for samples in decoded.samples:
+            lab.streams.hear(samples)
+        lab._hand_over([*blocks, *lab.assembler.flush()])
+        lab.streams.tick(FRAME_S)
+    lab._gateway_started_s = lab.device.now_s  # no reason to complain: it was not started
+    lab.run(3)
+    lab.flush()
+    (gap,) = lab.gaps(CLOCKED)
+    assert (gap.start_ns, gap.end_ns) == (UTC0_NS, lab.blocks(CLOCKED)[0].start_ns)
 
 
 def test_a_stream_that_stops_while_others_flow_is_silent_and_missing() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,10 +22,10 @@ from protocols.errors import DefinitionError
 from protocols.gaps import Gap, GapReason
 from protocols.lab_clock import LabClock
 from protocols.samples import Channel, SampleBlock, Stream
-from protocols.sparkplug.blocks import encode_record
 from protocols.sparkplug.edge_node import REBIRTH
 from protocols.sparkplug.payload import DataType, Metric, encode_payload
 from protocols.sparkplug.topics import MessageType, NodeId
+from tests.gateway.conftest import put_record
 
 pytestmark = pytest.mark.mosquitto
 
@@ -78,13 +81,8 @@ class Bench:
 
     def spool_blocks(self, n: int, stream: Stream = ECG, device: str = "dut") -> None:
         for _ in range(n):
-            made = block(self.put, stream, device)
+            put_record(self.spool, block(self.put, stream, device))
             self.put += 1
-            self.spool.put(
-                device,
-                stream,
-                lambda seq, number: encode_record(made, spool_seq=seq, stream_number=number),  # noqa: B023
-            )
 
 
 @pytest.fixture
@@ -194,7 +192,8 @@ def test_a_broker_that_is_not_there_is_named_once_and_found_when_it_comes(
         async with bench.running() as edge_node:
             edge_node.device_online("dut", (ECG,), {})
             bench.spool_blocks(20)
-            await asyncio.sleep(1.2)
+            await until(lambda: edge_node.health().last_error)
+            await asyncio.sleep(1.2)  # for several attempts
             assert not edge_node.health().connected
             assert f"127.0.0.1:{mosquitto.port} cannot be reached" in edge_node.health().last_error
             mosquitto.start()
@@ -244,8 +243,7 @@ def test_blocks_that_got_lost_are_sent_again_as_historical(
             await until(lambda: recorder.births)
             recorder.mute = True
             bench.spool_blocks(30)
-            await until(lambda: edge_node.health().sent_blocks >= 30)
-            await asyncio.sleep(0.1)
+            await until(lambda: recorder.unheard >= 30)
             recorder.mute = False
             await asyncio.wait_for(edge_node.drained(), 15)
             assert edge_node.health().resent_blocks >= 30
@@ -667,3 +665,32 @@ def test_blocks_that_became_too_old_are_not_waited_for(
             assert {gap.reason for gap in gaps} == {GapReason.SPOOL_FULL}
 
     asyncio.run(run())
+
+
+def test_every_login_that_the_broker_refuses_is_counted(tmp_path: Path, strict_broker: int) -> None:
+    async def run() -> None:
+        async with Bench(tmp_path, strict_broker).running() as edge_node:
+            while edge_node.health().refused_logins < 2:
+                await asyncio.sleep(0.05)
+            assert "Not authorized" in edge_node.health().last_error
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+@pytest.fixture
+def strict_broker() -> Iterator[int]:
+    """A server that answers every CONNECT with `not authorized`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as link:
+                        link.recv(4096)
+                        link.sendall(b"\x20\x02\x00\x05")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)

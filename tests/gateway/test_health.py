@@ -52,6 +52,30 @@ def test_a_gateway_that_is_well_warns_of_nothing() -> None:
     assert warnings_of(values_of(snapshot(strap(), finger()), ())) == []
 
 
+def test_a_device_of_which_anything_is_missing_now_is_warned_of() -> None:
+    absent = with_stream(strap(state=DeviceState.WAITING), "ecg", gap_open=True)
+    watch, warnings = HealthWatch(), []
+    for after_s in (0, 2, 4, 6):
+        values = watch.values(snapshot(absent, finger(), after_s=after_s))
+        warnings += [(after_s, w.figure.name, w.device) for w in warnings_of(values)]
+    assert warnings == [(6, "missing", "strap")]
+
+
+@pytest.mark.parametrize("change", ["refused_blocks", "expired_blocks"])
+def test_blocks_that_the_spool_gave_up_are_warned_of_for_five_minutes(change: str) -> None:
+    watch, losing = HealthWatch(), []
+    for after_s in range(0, 601, 5):
+        given_up = max(0, min(after_s, 60) - 30)
+        values = watch.values(snapshot(after_s=after_s, gateway=gateway(**{change: given_up})))
+        if said(values, "spool_losing"):
+            losing.append(after_s)
+    assert losing == list(range(35, 360, 5))
+
+
+def test_blocks_that_the_spool_gave_up_in_its_first_seconds_are_warned_of() -> None:
+    assert said(values_of(snapshot(gateway=gateway(refused_blocks=1)), ()), "spool_losing") is True
+
+
 def test_the_share_received_is_of_what_the_nominal_rate_promised_in_the_last_minute() -> None:
     watch = HealthWatch()
     for after_s in range(0, 121, 5):

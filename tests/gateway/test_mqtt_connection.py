@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.client import Client
 
 from gateway import mqtt_connection
 from gateway.broker import Broker
@@ -96,34 +97,69 @@ def test_a_server_that_says_nothing_is_given_up(
     assert "does not answer, expected within 0.3 s" in str(failure(strange_server(listen)))
 
 
-def test_a_cancellation_while_leaving_leaves_no_thread_behind(strange_server: Callable[..., Broker]) -> None:
+def test_a_cancellation_while_leaving_leaves_no_thread_behind(
+    strange_server: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_connection, "_KEEPALIVE_S", 60)
+    frozen, threads = threading.Event(), list[threading.Thread]()
+
     def accept_and_freeze(link: socket.socket) -> None:
         link.recv(1000)
         link.sendall(bytes([0x20, 2, 0, 0]))
-        frozen.wait(30)
+        frozen.wait(60)
+
+    async def live(broker: Broker) -> None:
+        async with MqttConnection(broker, WILL) as connection:
+            threads.extend(t for t in threading.enumerate() if t.name.startswith("paho"))
+            connection.publish(Message("a", bytes(32 << 20)))  # more than the system takes on its own
 
     async def scenario() -> None:
-        async def live() -> None:
-            async with MqttConnection(broker, WILL) as connection:
-                threads.extend(t for t in threading.enumerate() if t.name.startswith("paho"))
-                connection.publish(Message("a", b"never acknowledged", 1))
-
-        leaving = asyncio.create_task(live())
+        leaving = asyncio.create_task(live(strange_server(accept_and_freeze)))
         while not threads:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-
-    frozen, threads = threading.Event(), list[threading.Thread]()
-    broker = strange_server(accept_and_freeze)
-    started_s = time.monotonic()
-    try:
-        asyncio.run(scenario())  # waits for the threads that it started
-        assert time.monotonic() - started_s < mqtt_connection._KEEPALIVE_S
-        assert not any(thread.is_alive() for thread in threads)
-    finally:
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 10)
+        still_there = [thread.name for thread in threads if thread.is_alive()]
         frozen.set()
+        assert leaving.cancelled()
+        assert not still_there
+
+    asyncio.run(scenario())
+
+
+def test_a_cancellation_while_connecting_leaves_no_link_open(
+    strange_server: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    connect = Client.connect
+
+    def slowly_connect(client: Client, *address: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        return connect(client, *address)
+
+    def read_to_the_end(link: socket.socket) -> None:
+        link.settimeout(10)
+        with contextlib.suppress(TimeoutError):
+            while link.recv(1000):
+                pass
+            ended.set()
+
+    async def scenario() -> None:
+        connection = MqttConnection(strange_server(read_to_the_end), WILL)
+        entering = asyncio.create_task(connection.__aenter__())
+        await asyncio.to_thread(begun.wait, 10)
+        entering.cancel()
+        await asyncio.gather(entering, return_exceptions=True)
+        assert entering.cancelled()
+        go_on.set()
+        assert await asyncio.to_thread(ended.wait, 5), "the server still has its link"
+
+    monkeypatch.setattr(Client, "connect", slowly_connect)
+    asyncio.run(scenario())
 
 
 def test_a_certificate_that_has_gone_is_named_and_the_broker_not_asked(tmp_path: Path) -> None:

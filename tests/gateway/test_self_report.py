@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gateway.clock import BootIds
 from gateway.clock_offset import UNKNOWN, ClockOffset
 from gateway.self_report import UNKNOWN_NS, SelfReport
@@ -14,11 +12,6 @@ from protocols.sparkplug.payload import parse
 from tests.gateway.conftest import ManualClock
 
 GOOD = ClockOffset(-1_200_000, 300_000, "chrony", synchronised=True)
-
-
-@pytest.fixture
-def machine() -> ManualClock:
-    return ManualClock()
 
 
 def test_each_block_says_offset_uncertainty_and_whether_the_clock_is_kept(machine: ManualClock) -> None:

@@ -18,17 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import serial
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from firmware_sim.catalogue import Setup, simulated_device
 from firmware_sim.links.rfc2217 import serve_rfc2217
 from firmware_sim.signals.subject import Subject
-from gateway.serial_port import SerialTransport
+from gateway.serial_port import CLOSE_TIMEOUT_S, SerialTransport
 from gateway.transport import Frame, LinkError, Trouble
 from protocols.devices.kind import SERIAL_SOURCE, SerialLink
 from protocols.errors import TransportError
 from protocols.lab_clock import LabClock
+from tests.gateway.conftest import wait_until
 
 LINK = SerialLink(921600)
 CLOCK = LabClock(time.time_ns, time.monotonic_ns)
@@ -101,6 +103,29 @@ def test_bytes_arrive_in_order_with_the_moment_they_came(port: Pty) -> None:
         assert before[1] <= frames[0].arrival_monotonic_ns <= time.monotonic_ns()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("refusal", [None, ValueError("Failed to update"), NotImplementedError(), OSError(25)])
+def test_a_port_is_asked_for_low_latency_and_works_without(
+    port: Pty, refusal: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def set_low_latency_mode(_port: serial.Serial, wanted: bool) -> None:
+        asked.append(wanted)
+        if refusal is not None:
+            raise refusal
+
+    monkeypatch.setattr(serial.Serial, "set_low_latency_mode", set_low_latency_mode, raising=False)
+
+    async def run() -> None:
+        async with SerialTransport(port.path, LINK, CLOCK) as transport:
+            os.write(port.master, b"hello")
+            frames = await asyncio.wait_for(read_bytes(transport, 5), 10)
+        assert b"".join(f.data for f in frames) == b"hello"
+
+    asyncio.run(run())
+    assert asked == [True]
 
 
 def test_no_byte_is_lost_at_full_speed_into_a_slow_reader(port: Pty) -> None:
@@ -275,7 +300,7 @@ def test_an_unplugged_port_hands_over_what_came_and_then_says_that_it_was_lost(p
         got: list[bytes] = []
         async with SerialTransport(port.path, LINK, CLOCK) as transport:
             os.write(port.master, b"last words")
-            await asyncio.sleep(0.1)
+            await wait_until(lambda: transport._buffered_bytes == 10)
             port.unplug()
             with pytest.raises(TransportError, match=f"{port.path} was lost"):
                 await collect(transport, got)
@@ -338,7 +363,7 @@ def test_closing_an_idle_port_takes_no_time_and_leaves_no_thread(port: Pty) -> N
 
     started = time.monotonic()
     asyncio.run(run())
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < CLOSE_TIMEOUT_S
     for thread in threading.enumerate():
         if thread.name.startswith("serial "):
             thread.join(1)
@@ -349,12 +374,11 @@ def test_closing_while_the_buffer_is_full_does_not_hang(port: Pty) -> None:
     async def run() -> None:
         async with SerialTransport(port.path, LINK, CLOCK, max_buffered_bytes=10) as transport:
             os.write(port.master, b"x" * 1000)
-            await asyncio.sleep(0.05)
+            await wait_until(lambda: transport._buffered_bytes >= 10)
             os.write(port.master, b"x" * 1000)
             await asyncio.sleep(0.05)
-            assert transport._buffered_bytes >= 10
 
-    asyncio.run(asyncio.wait_for(run(), 5))
+    asyncio.run(asyncio.wait_for(run(), 15))
 
 
 def test_a_cancelled_opening_leaves_the_port_free(port: Pty) -> None:
@@ -364,7 +388,8 @@ def test_a_cancelled_opening_leaves_the_port_free(port: Pty) -> None:
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        await asyncio.sleep(0.2)
+        name = f"serial {port.path}"
+        await wait_until(lambda: all(thread.name != name for thread in threading.enumerate()))
         async with SerialTransport(port.path, LINK, CLOCK):
             pass
 

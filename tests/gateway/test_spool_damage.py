@@ -6,8 +6,7 @@ import contextlib
 import random
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +15,18 @@ import pytest
 from gateway import spool as spool_module
 from gateway import spool_salvage
 from gateway.spool import Position, Spool, SpooledBlock
-from gateway.spool_gaps import BodyReader
 from protocols.errors import StoreError
 from protocols.gaps import Gap, GapReason
 from protocols.records import Record
 from protocols.samples import Channel, SampleBlock, Stream
 from protocols.sparkplug.blocks import encode_record
+from tests.gateway.conftest import put_record, read_records, wait_for
 
 ECG = Stream("ecg", (Channel("ecg", "uV"),), "int16", 250.0)
 PLETH = Stream("pleth", (Channel("pleth", "1"),), "uint16", 75.0)
 N_SAMPLES = {ECG: 50, PLETH: 15}
 START_NS = 1_767_225_600_000_000_000
 PAGE = 4096
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def block_of(stream: Stream, k: int) -> SampleBlock:
@@ -44,17 +36,6 @@ def block_of(stream: Stream, k: int) -> SampleBlock:
     return SampleBlock("dut", stream, 9, k * n, start_ns, values, start_ns, 5, 1000)
 
 
-def put(spool: Spool, record: Record, *, position: Position | None = None) -> int | None:
-    stream = record.stream
-    return spool.put(
-        record.device,
-        stream,
-        lambda seq, number: encode_record(record, spool_seq=seq, stream_number=number),
-        position=position,
-        always=isinstance(record, Gap),
-    )
-
-
 def fill(spool: Spool, n: int, first: int = 0) -> None:
     """Put blocks of two streams in turns, each with its position, and have them committed in several groups."""
     for k in range(first, first + n):
@@ -62,7 +43,7 @@ def fill(spool: Spool, n: int, first: int = 0) -> None:
         block = block_of(stream, k // 2)
         last_index = block.first_index + block.n_samples - 1
         due_ns = START_NS + round((last_index + 1) * 1e9 / (stream.rate_hz or 1))
-        put(spool, block, position=Position(9, last_index, due_ns))
+        put_record(spool, block, position=Position(9, last_index, due_ns))
         if k % 25 == 24:
             newest = spool.newest
             wait_for(lambda: spool.committed >= newest)  # noqa: B023 - called at once
@@ -77,9 +58,8 @@ def image(spool: Spool, target: Path) -> None:
 
 
 def records(spool: Spool) -> list[Record]:
-    reader = BodyReader({n: ("dut", s) for n, s in spool.streams("dut").items()})
     wait_for(lambda: spool.committed == spool.newest)
-    return [reader.read(block) for block in spool.read(spool.acknowledged, 1_000_000)]
+    return read_records(spool)
 
 
 def check_account(spool: Spool, n: int, acknowledged: int = 0) -> int:
@@ -288,7 +268,7 @@ def test_blocks_put_while_the_file_is_replaced_are_kept_under_new_numbers(
 
     def slow(*args: object) -> str:
         for k in range(200, 210):
-            put(spool, block_of((ECG, PLETH)[k % 2], k // 2))
+            put_record(spool, block_of((ECG, PLETH)[k % 2], k // 2))
         return salvage(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(spool_module, "salvage", slow)

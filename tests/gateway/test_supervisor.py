@@ -93,9 +93,9 @@ def test_samples_flow_from_a_port_to_the_recorder_bit_for_bit(
 
     async def run() -> None:
         async with Gateway(config) as gateway:
-            await asyncio.wait_for(gateway.online("prototype"), 5)
+            await asyncio.wait_for(gateway.online("prototype"), 15)
             prototype.send()
-            await asyncio.wait_for(gateway.streaming(), 5)
+            await asyncio.wait_for(gateway.streaming(), 15)
             for _ in range(50):
                 prototype.send(2)
                 await asyncio.sleep(0.005)
@@ -202,7 +202,7 @@ def test_one_device_in_trouble_touches_no_other(
 
     async def run() -> None:
         async with Gateway(replace(config, devices=devices)) as gateway:
-            await asyncio.wait_for(gateway.online("good"), 5)
+            await asyncio.wait_for(gateway.online("good"), 15)
             for k in range(20):
                 prototype.send(1, corrupt=k % 5 == 4)
                 await asyncio.sleep(0.01)
@@ -253,11 +253,12 @@ def test_run_gateway_reports_ready_stops_and_returns_how_it_ended(config: Gatewa
         stop = asyncio.Event()
         seen = []
         task = asyncio.create_task(run_gateway(config, ready=seen.append, stop=stop))
-        await asyncio.sleep(0.2)
+        while not (seen and seen[0].health().last_error):
+            await asyncio.sleep(0.01)
         assert len(seen) == 1
         assert not task.done()
         stop.set()
-        health = await asyncio.wait_for(task, 3)
+        health = await asyncio.wait_for(task, 15)
         assert health.devices == ()
         assert "cannot be reached" in health.last_error
 

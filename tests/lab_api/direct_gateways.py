@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lab_api.host import HostCounts
 from lab_api.recorder import Recorder
 from protocols.frames import RAW, FrameBlock
 from protocols.records import CLOCK, GATEWAY_DEVICE, Record
@@ -28,6 +29,7 @@ class DirectHost:
 
     def __init__(self) -> None:
         self.connected = True
+        self.counted = HostCounts()
         self.sent: list[Message] = []
         self._application = HostApplication("lab")
         self._deliver: Callable[[Event], None] | None = None
@@ -40,6 +42,9 @@ class DirectHost:
 
     def send_watermark(self, node: NodeId, incarnation: int, seq: int) -> None:
         self.sent.append(self._application.watermark(node, incarnation, seq, 0))
+
+    def counts(self) -> HostCounts:
+        return self.counted
 
     def deliver(self, event: Event) -> None:
         if self._deliver is not None:

@@ -152,8 +152,10 @@ def test_a_broker_moves_to_another_address_but_not_to_another_kind_of_login(
 ) -> None:
     enrol("lab/gateway-1", "--broker", "mqtts://broker.lab")
     before = (tmp_path / "data/broker/server.crt").read_text()
-    code, _ = enrol("lab/gateway-2", "--broker", "mqtts://broker.lab", "--broker", "mqtts://10.0.0.9:8884")
-    assert code == 0
+    _, said = enrol("lab/gateway-2", "--broker", "mqtts://broker.lab", "--broker", "mqtts://10.0.0.9")
+    assert "start it again" not in said
+    code, said = enrol("lab/gateway-2", "--broker", "mqtts://broker.lab", "--broker", "mqtts://10.0.0.9:8884")
+    assert (code, "start it again" in said) == (0, True)
     assert (tmp_path / "data/broker/server.crt").read_text() != before
     brokers = load_enrolment(tmp_path / "gateway-2.enrolment").brokers
     assert [str(broker) for broker in brokers] == ["mqtts://broker.lab:8883", "mqtts://10.0.0.9:8884"]
@@ -161,6 +163,90 @@ def test_a_broker_moves_to_another_address_but_not_to_another_kind_of_login(
     assert re.findall(r"^listener (\d+)", configuration, re.MULTILINE) == ["8883", "8884"]
     code, said = enrol("lab/gateway-3", "--broker", "mqtt://127.0.0.1")
     assert (code, "or another folder" in said) == (2, True)
+
+
+def test_what_is_in_the_way_of_an_enrolment_is_kept(
+    tmp_path: Path, enrol: Callable[..., tuple[int, str]]
+) -> None:
+    enrol("lab/gateway-1", "--broker", "mqtts://broker.lab")
+    for path in (tmp_path / "gateway-1.enrolment", tmp_path / "data/broker/authority.key"):
+        before = path.read_text()
+        code, said = enrol("ward/gateway-1", "--out", str(path))
+        assert (code, "is there already and is" in said, "another --out" in said) == (2, True, True)
+        assert path.read_text() == before
+    assert "ward/gateway-1" not in enrol("--list")[1]
+    assert enrol("ward/gateway-1", "--out", "ward.enrolment")[0] == 0
+
+
+def test_an_enrolment_that_cannot_be_put_in_its_place_leaves_no_secret(
+    tmp_path: Path, enrol: Callable[..., tuple[int, str]]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    code, said = enrol("lab/gateway-1", "--out", "folder")
+    assert (code, "cannot be written" in said) == (1, True)
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_a_symlink_in_the_place_of_an_enrolment_is_not_followed(
+    tmp_path: Path, enrol: Callable[..., tuple[int, str]]
+) -> None:
+    (tmp_path / "gateway-1.enrolment").symlink_to(tmp_path / "elsewhere")
+    assert enrol("lab/gateway-1")[0] == 0
+    assert not (tmp_path / "gateway-1.enrolment").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_revocation_that_came_half_way_is_finished_by_the_next(
+    tmp_path: Path, enrol: Callable[..., tuple[int, str]]
+) -> None:
+    enrol("lab/gateway-1", "--broker", "mqtts://broker.lab")
+    folder = tmp_path / "data/broker"
+    half = {name: (folder / name).read_text() for name in ("permissions", "revoked.crl")}
+    enrol("lab/gateway-1", "--revoke")
+    for name, text in half.items():
+        (folder / name).write_text(text)
+    code, said = enrol("lab/gateway-1", "--revoke")
+    assert (code, "is not enrolled" in said) == (2, True)
+    assert "gateway-1" not in (folder / "permissions").read_text()
+    assert (folder / "revoked.crl").read_text() != half["revoked.crl"]
+
+
+@pytest.mark.parametrize("url", ["mqtt://127.0.0.1", "mqtts://broker.lab"])
+def test_it_says_that_a_running_broker_leaves_open_connections_over_tls(
+    enrol: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setattr(BrokerFolder, "reload", lambda _self: True)
+    said = [enrol("lab/gateway-1", "--broker", url), enrol("lab/gateway-1"), enrol("lab/gateway-1", "--revoke")]
+    told = ["when the broker is started again" in text for _, text in said]
+    assert told == ([False, True, True] if url.startswith("mqtts") else [False, False, False])
+
+
+def test_a_mistyped_first_one_makes_no_broker(tmp_path: Path, enrol: Callable[..., tuple[int, str]]) -> None:
+    code, said = enrol("gateway-1")
+    assert (code, "expected group/name or the host 'lab'" in said) == (2, True)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_recorder_of_another_name_is_told_how_to_start(enrol: Callable[..., tuple[int, str]]) -> None:
+    _, said = enrol("lab/gateway-1", "--host-id", "clinic")
+    assert re.search(r"recorder: lab serve --enrolment \S+ --host-id clinic$", said, re.MULTILINE)
+    assert "--host-id clinic" in enrol("clinic")[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "listener"),
+    [
+        ("mqtt://localhost", "1883 127.0.0.1"),
+        ("mqtt://127.0.0.2:99", "99 127.0.0.2"),
+        ("mqtt://[::1]", "1883 ::1"),
+        ("mqtts://10.0.0.9", "8883"),
+    ],
+)
+def test_a_broker_listens_where_it_is_said_to_be(
+    tmp_path: Path, enrol: Callable[..., tuple[int, str]], url: str, listener: str
+) -> None:
+    enrol("lab/gateway-1", "--broker", url)
+    assert f"\nlistener {listener}\n" in (tmp_path / "data/broker/mosquitto.conf").read_text()
 
 
 def test_the_recorder_finds_its_new_login_where_the_old_one_was(

@@ -78,6 +78,26 @@ def test_a_device_within_the_limit_passes_and_one_beyond_it_fails(store: SqliteS
     assert (good.verdict.outcome, bad.verdict.outcome) == (Outcome.PASS, Outcome.FAIL)
 
 
+def test_devices_of_one_name_at_two_gateways_are_not_mistaken_for_each_other(store: SqliteSessionStore) -> None:
+    protocol = clinical_protocol("iso-80601-2-61-2017")
+    devices = [SessionDevice("reference", "gw-1", "oximeter"), SessionDevice("test", "gw-2", "oximeter")]
+    session = store.open_session(subject="S-1", devices=devices, opened_ns=START_NS)
+    blocks = [("gw-1", readings("oximeter", LEVELS)), ("gw-2", readings("oximeter", LEVELS - 5))]
+    store.write({session.id: blocks})
+    items = from_sessions(store, [session.id], protocol).items
+
+    assert {r - t for r, t in zip(items["reference_percent"], items["test_percent"], strict=True)} == {5.0}
+
+
+def test_a_device_that_changed_its_stream_is_not_judged_by_one_part(store: SqliteSessionStore) -> None:
+    protocol = clinical_protocol("iso-80601-2-61-2017")
+    session_id = oximetry_session(store, 1)
+    changed = replace(readings("plx", LEVELS), stream=replace(SPO2, channels=(Channel("spo2", "%"),)))
+    store.write({session_id: [("gw", replace(changed, boot_id=2))]})
+    with pytest.raises(DefinitionError, match=r"gw/plx of session .* has 2 streams with a channel spo2"):
+        from_sessions(store, [session_id], protocol)
+
+
 def test_too_few_subjects_are_inconclusive_whatever_the_accuracy(store: SqliteSessionStore) -> None:
     protocol = clinical_protocol("iso-80601-2-61-2017")
     evaluation = evaluate(

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from lab_api.host import HostCounts, MqttHost
 from protocols.lab_clock import LabClock
 from protocols.samples import Channel, Stream
 from protocols.sparkplug.edge_node import DeviceBirth, EdgeNodeSession
-from protocols.sparkplug.host import Event, HostDisconnected, NodeIdShared, PayloadRejected
+from protocols.sparkplug.host import Event, HostDisconnected, NodeBorn, NodeIdShared, PayloadRejected
 from protocols.sparkplug.payload import DataType, Metric
 from protocols.sparkplug.topics import Message, NodeId
 from tests.sparkplug_interop.scripted_broker import (
@@ -171,6 +172,16 @@ def test_a_message_that_stays_missing_is_noticed_though_nothing_more_arrives(
     broker.publish(session.node_data([backlog], 0))
     assert broker.read(PUBLISH).topic == "spBv1.0/lab/NCMD/gw-1"
     assert host.counts() == HostCounts(rebirth_requests=1)
+
+
+def test_a_birth_that_a_broker_has_kept_says_nothing_of_who_is_there(
+    broker: ScriptedBroker, host: MqttHost, events: list[Event]
+) -> None:
+    get_online(broker)
+    old, new = gateway(1).births(0, oldest_seq=1)[0], gateway(2).births(0, oldest_seq=1)[0]
+    broker.publish(replace(old, retain=True))
+    broker.publish(new)
+    assert [event.incarnation for event in wait_for(events, NodeBorn)] == [2]
 
 
 def test_a_flood_of_senseless_messages_is_counted_and_logged_once(

@@ -25,7 +25,7 @@ from protocols.gaps import Gap, GapReason
 from protocols.lab_clock import LabClock
 from protocols.samples import SampleBlock, Stream
 from protocols.sparkplug.blocks import encode_record
-from protocols.sparkplug.host import NodeIdShared
+from protocols.sparkplug.host import HostDisconnected, NodeIdShared
 from protocols.sparkplug.payload import parse
 from protocols.sparkplug.topics import Message, NodeId
 from tests.lab_api.direct_gateways import (
@@ -611,6 +611,16 @@ def test_a_gateway_that_died_is_shown_offline(
     wait_until(lambda: [n.online for n in recorder.status().nodes] == [False])
 
 
+def test_without_the_broker_no_gateway_is_shown_online(
+    store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, host: DirectHost
+) -> None:
+    wait_until(lambda: [n.online for n in recorder.status().nodes] == [True])
+    host.deliver(HostDisconnected(1))
+    wait_until(lambda: [n.online for n in recorder.status().nodes] == [False])
+    gateway.be_born()
+    wait_until(lambda: [n.online for n in recorder.status().nodes] == [True])
+
+
 def test_a_defect_is_shown_and_recording_goes_on(
     store: SqliteSessionStore, recorder: Recorder, gateway: DirectGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -785,6 +795,17 @@ def test_two_gateways_with_one_id_are_shown(
     host.deliver(NodeIdShared(NodeId("lab", "never-born"), INCARNATION, 1))
 
     wait_until(lambda: [node.id_shared for node in recorder.status().nodes] == [True])
+
+
+def test_two_gateways_that_take_turns_under_one_id_are_shown(
+    recorder: Recorder, gateway: DirectGateway, host: DirectHost
+) -> None:
+    other = DirectGateway(host, incarnation=INCARNATION + 1)
+    other.be_born()
+    gateway.be_born()
+    wait_until(lambda: [n.incarnation for n in recorder.status().nodes] == [INCARNATION])
+
+    wait_until(lambda: [n.id_shared for n in recorder.status().nodes] == [True])
 
 
 def test_a_flood_of_nonsense_disturbs_nobody_and_fills_no_log(

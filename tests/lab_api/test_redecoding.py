@@ -19,6 +19,7 @@ from protocols.devices.kind import SERIAL_SOURCE
 from protocols.devices.nonin import nonin_7
 from protocols.errors import DefinitionError
 from protocols.frames import FrameBlock
+from protocols.gaps import Gap, GapReason
 from protocols.samples import Channel
 
 OPENED_NS = 1_790_000_000_000_000_000
@@ -144,6 +145,31 @@ def test_samples_that_were_never_stored_are_only_redecoded(store: SqliteSessionS
     assert (comparison.identical, comparison.only_stored) == (0, 0)
     assert comparison.only_redecoded >= 950
     assert not comparison.agrees
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [(GapReason.GATEWAY_STOPPED, (900, 0, 0, 0, 100)), (None, (900, 0, 0, 100, 0))]
+)
+def test_samples_that_the_session_says_are_missing_do_not_contradict_it(
+    store: SqliteSessionStore, reason: GapReason | None, expected: tuple[int, ...]
+) -> None:
+    frames = list(arrivals(range(100)))
+    session = store.open_session(
+        subject="S-1", devices=[SessionDevice("test", "gw", "ppg")], opened_ns=OPENED_NS
+    )
+    assembler = DeviceAssembler("ppg", KIND, BootIds())
+    blocks = [block for frame in frames for block in assembler.feed(frame)[1] + assembler.flush()]
+    store.write({session.id: [("gw", record) for record in (*blocks[:90], *frame_blocks([frames]))]})
+    if reason is not None:
+        last = blocks[89]
+        start_ns, end_ns = last.start_ns + STEP_NS, OPENED_NS + 200 * STEP_NS
+        index = last.first_index + N_SAMPLES - 1
+        gap = Gap("ppg", last.stream, last.boot_id, index, start_ns, end_ns, None, reason)
+        store.write({session.id: [("gw", gap)]})
+    comparison = compared(store, session)
+
+    assert (*counts(comparison), comparison.in_gaps) == expected
+    assert comparison.agrees == (reason is not None)
 
 
 def test_only_kinds_with_the_recorded_streams_are_tried() -> None:

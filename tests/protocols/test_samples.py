@@ -99,6 +99,9 @@ def test_what_is_not_a_stream_description_is_refused(text: str) -> None:
         ({"device": "+"}, "device name"),
         ({"boot_id": -1}, "boot_id=-1"),
         ({"first_index": 1 << 63}, "first_index"),
+        ({"first_index": (1 << 63) - 1}, "n_samples=9223372036854775817"),
+        ({"start_ns": (1 << 63) - 1}, "start_ns of the last sample"),
+        ({"device_ns": (1 << 63) - 1}, "device_ns of the last sample"),
         ({"uncertainty_ns": -1}, "uncertainty_ns=-1"),
         ({"times_ns": np.zeros(10, np.int64)}, "times_ns"),
         ({"stream": RR, "values": np.zeros((1, 3), np.uint16)}, "times_ns"),
@@ -123,6 +126,8 @@ def test_a_block_that_cannot_be_names_the_field_at_fault(changes: dict[str, obje
         (lambda: Stream("ecg", (Channel("a", "1"), Channel("a", "1")), "int16", 1.0), "different names"),
         (lambda: Stream("ecg", (Channel("a", "1"),), "complex64", 1.0), "dtype='complex64'"),
         (lambda: Stream("ecg", (Channel("a", "1"),), "int16", 0.0), "rate_hz=0.0"),
+        (lambda: Stream("ecg", (Channel("a", "1"),), "int16", 5e-324), "rate_hz=5e-324"),
+        (lambda: Stream("ecg", (Channel("a", "1"),), "int16", 1e308), "rate_hz=1e\\+308"),
     ],
 )
 def test_a_description_that_cannot_be_names_the_field_at_fault(build: object, message: str) -> None:

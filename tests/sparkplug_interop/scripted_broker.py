@@ -83,7 +83,7 @@ class ScriptedBroker:
 
     def publish(self, message: Message) -> None:
         topic = message.topic.encode()
-        self.send(PUBLISH, len(topic).to_bytes(2) + topic + message.payload)
+        self.send(PUBLISH, len(topic).to_bytes(2) + topic + message.payload, int(message.retain))
 
     def accept_subscription(self, granted: int = 1) -> None:
         subscription = self.read(SUBSCRIBE)

@@ -127,6 +127,33 @@ def test_what_a_gateway_has_retained_reaches_no_other(
     eventually(lambda: host.topics.count("spBv1.0/STATE/lab") == 2)
 
 
+@pytest.mark.parametrize("site", ["mosquitto over TLS", "mosquitto", "embedded mosquitto"], indirect=True)
+def test_a_payload_beyond_all_reason_ends_its_senders_connection_alone(
+    site: Any, host: Any, peer: Callable[..., Any], eventually: Callable[..., None]
+) -> None:
+    flooder, other = peer(site.logins[A]), peer(site.logins[B])
+    flooder.publish("spBv1.0/lab/NDATA/gateway-a", bytes(17 << 20))
+    eventually(lambda: not flooder.client.is_connected())
+    other.publish("spBv1.0/lab/NDATA/gateway-b")
+    eventually(lambda: bool(host.received))
+    assert host.topics == ["spBv1.0/lab/NDATA/gateway-b"]
+
+
+@pytest.mark.parametrize("site", ["mosquitto over TLS", "mosquitto", "embedded mosquitto"], indirect=True)
+def test_who_takes_over_anothers_client_id_and_session_hears_nothing_of_it(
+    site: Any, host: Any, peer: Callable[..., Any], eventually: Callable[..., None]
+) -> None:
+    ours = peer(site.logins[B], session="gateway-b's session")
+    ours.subscribe("spBv1.0/lab/NCMD/gateway-b")
+    thief = peer(site.logins[A], session="gateway-b's session")
+    eventually(lambda: not ours.client.is_connected())
+    assert thief.subscribe("spBv1.0/lab/NCMD/gateway-a") == [True]
+    host.publish("spBv1.0/lab/NCMD/gateway-b", qos=1)
+    host.publish("spBv1.0/lab/NCMD/gateway-a", b"end", qos=1)
+    eventually(lambda: bool(thief.received))
+    assert thief.received == [("spBv1.0/lab/NCMD/gateway-a", b"end")]
+
+
 def test_the_host_cannot_speak_as_a_gateway(
     site: Any, host: Any, peer: Callable[..., Any], eventually: Callable[..., None]
 ) -> None:

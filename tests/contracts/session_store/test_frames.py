@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab_api.store.session_store import Conflict, Session, SessionNotFoundError, SessionStore
+from lab_api.store.session_store import Conflict, Session, SessionNotFoundError, SessionStore, StreamKey
 from protocols.frames import RAW, FrameBlock
-from protocols.gaps import GapReason
+from protocols.gaps import Gap, GapReason
 from tests.contracts.session_store.recordings import DEVICE, GATEWAY, OPENED_NS, make_block, open_session, write
 
 STEP_NS = 10_000_000
@@ -143,3 +143,15 @@ def test_frames_of_an_unknown_session_are_not_found_before_any_is_asked_for(stor
 def test_a_device_without_frames_has_none(store: SessionStore, session: Session) -> None:
     assert list(store.frames(session.id, GATEWAY, "other")) == []
     assert store.framed_devices(session.id) == {}
+
+
+def test_frames_that_are_declared_missing_are_missing_once_until_they_come(
+    store: SessionStore, session: Session
+) -> None:
+    declared = Gap(DEVICE, RAW, 5, 4, OPENED_NS + 1, OPENED_NS + 1, 5, GapReason.NOT_UNDERSTOOD)
+    write(store, session, make_frames(0, 5), make_frames(10, 5), declared)
+    assert [gap.gap for gap in store.gaps(session.id)] == [declared]
+    assert [gap.gap for gap in store.gaps(session.id, StreamKey(GATEWAY, DEVICE, RAW))] == [declared]
+
+    write(store, session, make_frames(5, 5))
+    assert store.gaps(session.id) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from httpx import Client
 
+from lab_api.settings import Settings
 from lab_api.store.session_store import AnnotationSet, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.samples import Channel, SampleBlock, Stream
@@ -86,3 +88,20 @@ def test_an_evaluation_has_a_page_for_people(client: Client, ecg_session: str) -
     assert ecg_session in page.text
     assert "No samples are missing from what this verdict rests on." in page.text
     assert problem(client.get(f"/v1/evaluations/{'0' * 64}/report")) == (404, "evaluation-not-found")
+
+
+@pytest.mark.parametrize("change", [lambda _: "{}", lambda text: text.replace("PASS", "FAIL"), lambda _: "["])
+def test_an_evaluation_that_was_changed_is_not_shown(
+    client: Client, settings: Settings, ecg_session: str, change: Callable[[str], str]
+) -> None:
+    body = {"protocol": "ansi-aami-ec57", "sessions": [ecg_session]}
+    evaluation_id = client.post("/v1/evaluations", json=body).json()["id"]
+    path = settings.evaluations_folder / f"{evaluation_id}.json"
+    path.write_text(change(path.read_text()))
+
+    for url in (
+        f"/v1/evaluations/{evaluation_id}",
+        f"/v1/evaluations/{evaluation_id}/report",
+        "/v1/evaluations",
+    ):
+        assert problem(client.get(url)) == (503, "store-unavailable")

@@ -11,6 +11,7 @@ import pytest
 from httpx import Client
 
 from lab_api.app import create_app
+from lab_api.host import HostCounts
 from lab_api.recorder import Recorder
 from lab_api.settings import Settings
 from lab_api.store.sqlite import SqliteSessionStore
@@ -66,6 +67,9 @@ def test_the_recorders_state_is_shown(
                 1,
             )
             assert (known["lost_records"], known["id_shared"]) == (0, False)
+            host.counted = HostCounts(rebirth_requests=3, id_conflicts=2)
+            recorded = client.get("/v1/health").json()["recorder"]
+            assert (recorded["rebirth_requests"], recorded["id_conflicts"]) == (3, 2)
             samples = client.get(f"/v1/sessions/{session['id']}/streams/gw-1/strap/ecg/samples").json()
             assert samples["segments"][0]["values"] == [list(range(50))]
 

@@ -13,6 +13,7 @@ from prometheus_client.samples import Sample
 
 from gateway.health import sparkplug_metrics, values_of
 from lab_api.app import create_app
+from lab_api.host import HostCounts
 from lab_api.recorder import Recorder
 from lab_api.settings import Settings
 from lab_api.store.sqlite import SqliteSessionStore
@@ -48,6 +49,7 @@ def test_a_lab_without_recorder_tells_of_its_store(app: FastAPI) -> None:
 
 def test_recorder_and_gateways_are_told(settings: Settings, store: SqliteSessionStore) -> None:
     host = DirectHost()
+    host.counted = HostCounts(rebirth_requests=3, id_conflicts=2)
     session = EdgeNodeSession(NODE, host_id="lab", incarnation=7)
     session.connecting(0)
     device = with_stream(strap(frames=9), "ecg", rate_hz=130.0)
@@ -63,6 +65,8 @@ def test_recorder_and_gateways_are_told(settings: Settings, store: SqliteSession
         assert len({(s.name, *sorted(s.labels.items())) for s in samples}) == len(samples)
         assert value(samples, "lab_recorder_connected") == 1
         assert value(samples, "lab_recorder_blocks_total") == 0
+        assert value(samples, "lab_recorder_rebirth_requests_total") == 3
+        assert value(samples, "lab_recorder_id_conflicts_total") == 2
         assert value(samples, "lab_gateway_online", **OF_GATEWAY) == 1
         assert value(samples, "lab_gateway_watermark", **OF_GATEWAY) == 3
         assert value(samples, "lab_gateway_stale", **OF_GATEWAY) == 0

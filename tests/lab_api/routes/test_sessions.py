@@ -24,7 +24,8 @@ def test_a_session_is_opened_at_lab_time_and_has_an_address(client: Client, stor
     assert body["opened_ns"] == OPENED_NS
     assert body["closed_ns"] is None
     assert (body["subject"], body["title"], body["devices"]) == ("S-001", "Run 1", [STRAP])
-    assert client.get(response.headers["Location"]).json() == body | {"streams": [], "frames": []}
+    nothing = {"streams": [], "frames": [], "unheard": [STRAP]}
+    assert client.get(response.headers["Location"]).json() == body | nothing
     assert store.session(body["id"]).subject == "S-001"
 
 
@@ -206,3 +207,12 @@ def test_a_damaged_session_is_a_problem_that_tells_nothing_of_the_inside(
     assert str(settings.data_folder) not in response.text
     assert client.get(f"/v1/sessions/{good['id']}").status_code == 200
     assert [s["id"] for s in client.get("/v1/sessions").json()["sessions"]] == [good["id"]]
+
+
+def test_a_device_that_was_never_heard_is_named(client: Client, store: SqliteSessionStore) -> None:
+    reference = {"role": "reference", "gateway": "gw-2", "device": "strap"}
+    session = open_session(client, devices=[STRAP, reference])
+    assert client.get(f"/v1/sessions/{session['id']}").json()["unheard"] == [STRAP, reference]
+
+    store.write({session["id"]: [("gw-1", ecg_block(OPENED_NS))]})
+    assert client.get(f"/v1/sessions/{session['id']}").json()["unheard"] == [reference]

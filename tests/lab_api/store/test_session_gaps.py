@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,3 +99,38 @@ def test_a_device_that_never_sent_anything_has_what_was_declared_and_no_more() -
 
     assert (found.gap.start_ns, found.gap.end_ns, found.is_part) == (0, 10**9, True)
     assert completeness(ECG, 0, [found]).fraction == 0.0
+
+
+def test_samples_that_two_gaps_name_are_missing_once() -> None:
+    kept = [not 10 <= i < 40 for i in range(N)]
+    gaps = [declared(10, 20, 30), declared(25, 15, 40), declared(12, 3, 15)]
+    found = stream_gaps("gw", "d", ECG, runs_of(kept), gaps, (0, N * PERIOD_NS))
+
+    assert [(each.gap.after_index, each.gap.n_samples) for each in found] == [(9, 20), (24, 10)]
+    assert completeness(ECG, sum(kept), found).missing_samples == 30
+
+
+def test_time_of_which_the_count_is_known_is_not_estimated_again() -> None:
+    gaps = [SessionGap("gw", declared(10, 50, 60)), SessionGap("gw", declared(40, None, 110))]
+    whole = completeness(ECG, 100, gaps)
+
+    assert (whole.missing_samples, whole.uncounted_ns, whole.estimated_samples) == (50, 70 * PERIOD_NS, 50)
+    assert whole.fraction == 0.5
+
+
+def test_what_another_boot_lost_explains_no_jump_of_the_index() -> None:
+    kept = [not 10 <= i < 40 for i in range(N)]
+    elsewhere = Gap("d", ECG, 8, 3, 0, N * PERIOD_NS, 0, GapReason.CLOCK_SET)
+    (found,) = stream_gaps("gw", "d", ECG, runs_of(kept), [elsewhere], (0, N * PERIOD_NS))
+
+    assert (found.gap.reason, found.gap.n_samples) == (GapReason.UNDECLARED, 30)
+
+
+def test_ten_thousand_gaps_are_told_in_good_time() -> None:
+    kept = [i % 3 != 1 for i in range(30_000)]
+    gaps = [declared(i, 1, i + 1) for i in range(1, 30_000, 3)]
+    started_s = time.process_time()
+    found = stream_gaps("gw", "d", ECG, runs_of(kept), gaps, (0, 30_000 * PERIOD_NS))
+
+    assert [each.gap for each in found] == gaps
+    assert time.process_time() - started_s < 10

@@ -99,6 +99,21 @@ def test_damaged_raw_frames_are_refused_and_their_place_is_known(
         known.read(message)
 
 
+def test_a_reason_keeps_its_number_for_ever_because_spools_hold_it() -> None:
+    assert list(GapReason) == [
+        "lost-on-link",
+        "disconnected",
+        "silent",
+        "device-restarted",
+        "clock-set",
+        "gateway-stopped",
+        "spool-full",
+        "spool-damaged",
+        "not-understood",
+        "undeclared",
+    ]
+
+
 def test_a_gap_for_a_reason_that_nobody_knows_is_refused() -> None:
     gap = Gap("strap", ECG, 5, 6, 0, 10, 3, GapReason.SILENT)
     body = encode_record(gap, spool_seq=1, stream_number=1)

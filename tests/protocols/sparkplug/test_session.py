@@ -106,13 +106,13 @@ def blocks(draw: st.DrawFn) -> SampleBlock:
         device="strap",
         stream=stream,
         boot_id=draw(st.integers(0, 2**63 - 1)),
-        first_index=draw(st.integers(0, 2**63 - 1)),
-        start_ns=draw(int64),
+        first_index=draw(st.integers(0, 2**63 - n_samples)),
+        start_ns=draw(st.integers(-(2**63), 2**62)),
         values=values,
         arrival_ns=draw(int64),
         arrival_monotonic_ns=draw(int64),
         uncertainty_ns=draw(st.integers(0, 2**63 - 1)),
-        device_ns=draw(st.none() | int64),
+        device_ns=draw(st.none() | st.integers(1 - 2**63, 2**62)),
         times_ns=times,
     )
 
