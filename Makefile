@@ -24,7 +24,7 @@ check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## one line per figure, each a ratio within one run; 90 seconds
+bench: $(READY)  ## one line per figure, each a ratio within one run; four minutes
 	@status=0; for name in codecs qrs spool store chain drain ble sync reconnect; do \
 	  $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 N_SUBJECTS: Final = 12
 ECG_S: Final = 600.0
 """Twice what EC57 leaves out as learning time."""
-SPEED: Final = 20.0
+SPEED: Final = 12.0
 OXIMETRY_PROTOCOL: Final = "iso-80601-2-61-2017"
 ECG_PROTOCOL: Final = "ansi-aami-ec57"
 

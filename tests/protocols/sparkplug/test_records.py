@@ -55,7 +55,7 @@ def frame_blocks(draw: st.DrawFn) -> FrameBlock:
     return FrameBlock(
         device="strap",
         connection_id=draw(INT64),
-        first_frame=draw(INT64),
+        first_frame=draw(st.integers(0, (1 << 63) - 12)),
         sources=tuple(draw(st.lists(source, min_size=len(data), max_size=len(data)))),
         data=tuple(data),
         arrival_ns=np.array(draw(st.lists(INT64, min_size=len(data), max_size=len(data))), dtype=np.int64),
