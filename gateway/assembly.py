@@ -13,7 +13,8 @@ included, so that index and time stay together::
 A boot number that changes, a counter or clock that runs backwards or further ahead than the moment of arrival
 allows: all mean that the device has started anew, under a new boot id. A new connection means the same, unless
 counter or clock plausibly go on; a new run of the gateway too, unless a counter does. A wall clock that was set
-gives all streams of the device a new boot id as well, but the index goes on.
+gives all streams of the device a new boot id as well, but the index goes on. So does a correction that would let
+times run backwards for long.
 
 Not seen here: a loss of more than half the counter's range, which looks like a new start; and, between two
 connections, a new start within a second of the last one, which without a boot number looks like none.
@@ -54,7 +55,7 @@ _AHEAD_NS: Final = 1_000_000_000
 _KEPT_NS: Final = 1_000_000_000
 """So old may be what a device sends first over a new connection."""
 _HOLD_NS: Final = 100_000_000
-"""So far times are held back to keep them increasing; a larger correction is made at once."""
+"""So far times are held back to keep them increasing; a larger correction is made under a new boot id."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,11 +155,15 @@ class StreamAssembler:
     def renumber(self, now_ns: int) -> list[SampleBlock]:
         """Go on counting under a new boot id, because UTC was set; return what was still waiting."""
         blocks = self.flush()
+        self._count_anew(now_ns)
+        return blocks
+
+    def _count_anew(self, now_ns: int) -> None:
+        """Go on with the index under a new boot id, whose times may lie before those of the one before."""
         if self._boot_id is not None:
             before, self._boot_id = self._boot_id, self._boot_ids.next(now_ns)
             self._renumbered = before, self._boot_id
         self._last_time_ns = None
-        return blocks
 
     def follows(self, boot_id: int, earlier_boot_id: int) -> bool:
         """Return whether the index under one boot id goes on from that under the other."""
@@ -343,6 +348,8 @@ class StreamAssembler:
         start = self._model.instant(pieces[0].device_ns)
         modelled_ns = self._wall_clock.utc_ns(start.monotonic_ns)
         start_ns = self._held_back(modelled_ns)
+        if self._last_time_ns is not None and start_ns <= self._last_time_ns:
+            self._count_anew(pieces[0].frame.arrival_ns)
         uncertainty_ns = start.uncertainty_ns + start_ns - modelled_ns
         block = self._block(pieces, start_ns, uncertainty_ns, None)
         self._last_time_ns = start_ns + self._span_ns(block.n_samples - 1)

@@ -93,6 +93,24 @@ def test_a_counter_that_ran_on_while_the_gateway_was_stopped_goes_on_under_its_b
     assert blocks[0].start_ns > UTC0_NS - 4_000_000
 
 
+def test_times_never_run_backwards_within_a_boot_however_late_the_first_frames_were() -> None:
+    stream = assembler(COUNTED, modulus=1000)
+    blocks: list[SampleBlock] = []
+    for i in range(20):
+        late_s = 0.3 if i < 5 else 0.0
+        blocks += stream.add(
+            Samples("counted", ramp(COUNTED, 25 * i, 25), counter=25 * i), at(0.1 * (i + 1) + late_s)
+        )
+        blocks += stream.flush()
+    assert indices(blocks) == list(range(500))
+    boots = sorted({b.boot_id for b in blocks})
+    assert len(boots) == 2
+    assert stream.follows(boots[1], boots[0])
+    for boot_id in boots:
+        times = np.concatenate([b.sample_times_ns() for b in blocks if b.boot_id == boot_id])
+        assert (np.diff(times) > 0).all()
+
+
 @pytest.mark.parametrize(
     ("counter", "seconds"),
     [

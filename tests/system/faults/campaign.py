@@ -63,6 +63,8 @@ def campaign(
             found = check_session(store, session, list(committed.values()), records)
             for other in others:
                 check_part(store, session, other)
+    except (AssertionError, httpx.HTTPError) as error:
+        raise AssertionError(f"{error}; {chain.state()}; harms: {chain.actions}") from error
     finally:
         chain.abandon()
     peak_mib = {process.name: process.peak_kib // 1024 for process in chain.processes}

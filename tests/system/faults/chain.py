@@ -125,6 +125,14 @@ class Chain:
         answer: dict[str, Any] = self.api.get("health").raise_for_status().json()["recorder"]
         return answer
 
+    def state(self) -> str:
+        """Return what the recorder says of itself and its gateway, if it still answers."""
+        try:
+            recorder = self.recorder()
+        except httpx.HTTPError as error:
+            return f"recorder: {error!r}"
+        return f"recorder: {recorder}"
+
     @contextlib.contextmanager
     def witnessed(self) -> Iterator[None]:
         """Have the witness look all the time."""

@@ -166,6 +166,8 @@ class Wire:
         while True:
             try:
                 near, _ = self._listener.accept()
+            except ConnectionError:  # whoever connected was killed before it was its turn
+                continue
             except OSError:
                 return
             try:
