@@ -13,8 +13,8 @@ included, so that index and time stay together::
 A boot number that changes, a counter or clock that runs backwards or further ahead than the moment of arrival
 allows: all mean that the device has started anew, under a new boot id. A new connection means the same, unless
 counter or clock plausibly go on; a new run of the gateway too, unless a counter does. A wall clock that was set
-gives all streams of the device a new boot id as well, but the index goes on. The same holds for a correction that
-would let times run backwards for long.
+gives all streams of the device a new boot id as well, but the index goes on. So does a correction that would
+let times run backwards for long.
 
 Not seen here: a loss of more than half the counter's range, which looks like a new start; and, between two
 connections, a new start within a second of the last one, which without a boot number looks like none.
