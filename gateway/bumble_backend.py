@@ -48,6 +48,15 @@ _OPEN_TIMEOUT_S = 10.0
 _logger = logging.getLogger(__name__)
 
 
+def _is_awaited(record: logging.LogRecord) -> bool:
+    """Return False for what Bumble logs, with its stack, when an answer finds its request given up."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.InvalidStateError)
+
+
+logging.getLogger("bumble.transport.common").addFilter(_is_awaited)
+
+
 class BumbleAdapter:
     """One controller, and the backend classes bound to it.
 

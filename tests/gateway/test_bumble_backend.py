@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -371,3 +372,13 @@ class _MuteTransport(Transport):
     def __init__(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(asyncio.InvalidStateError("invalid state"), 0), (ValueError("odd"), 1)]
+)
+def test_an_answer_to_a_request_that_was_given_up_is_no_defect(
+    error: Exception, shown: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("bumble.transport.common").error("on_packet", exc_info=error)
+    assert len(caplog.records) == shown
