@@ -273,7 +273,7 @@ def test_blocks_put_while_the_file_is_replaced_are_kept_under_new_numbers(
 
     monkeypatch.setattr(spool_module, "salvage", slow)
     spool._suspect("a test says so")
-    wait_for(lambda: bool(spool.damage) and not spool._suspicion)
+    wait_for(lambda: bool(spool.damage) and not spool._suspicion and spool.committed == spool.newest)
     assert check_account(spool, 210) == 0
     assert [block.seq for block in spool.read(0, 1000)] == list(range(1, 211))
 

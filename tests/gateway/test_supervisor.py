@@ -96,10 +96,10 @@ def test_samples_flow_from_a_port_to_the_recorder_bit_for_bit(
             await asyncio.wait_for(gateway.online("prototype"), 15)
             prototype.send()
             await asyncio.wait_for(gateway.streaming(), 15)
-            for _ in range(50):
-                prototype.send(2)
-                await asyncio.sleep(0.005)
-            await until(lambda: gateway.health().device("prototype").samples == 101 * 18)
+            for _ in range(20):
+                await asyncio.sleep(18 / 360)
+                prototype.send()
+            await until(lambda: gateway.health().device("prototype").samples == 21 * 18)
             await asyncio.wait_for(gateway.drained(), 10)
             health = gateway.health()
             assert (health.backlog_blocks, health.broker_connected, health.host_online) == (0, True, True)
@@ -109,7 +109,7 @@ def test_samples_flow_from_a_port_to_the_recorder_bit_for_bit(
     asyncio.run(run())
     blocks = recorded(recorder, SampleBlock)
     values = np.concatenate([b.values for b in blocks], axis=1)
-    expected = np.arange(101 * 18) % 2000
+    expected = np.arange(21 * 18) % 2000
     assert np.array_equal(values, np.stack([expected, -expected]))
     assert [b.first_index for b in blocks] == list(np.cumsum([0, *(b.n_samples for b in blocks[:-1])]))
     frames = recorded(recorder, FrameBlock)
@@ -141,7 +141,9 @@ def test_a_gateway_that_was_away_declares_what_it_missed_and_tells_of_its_own_cl
         async with Gateway(config) as gateway:
             await until(lambda: gateway.health().host_online)
             await gateway.online()
-            prototype.send(10)
+            for _ in range(10):
+                prototype.send()
+                await asyncio.sleep(18 / 360)
             await until(lambda: gateway.health().device("prototype").samples == 180)
 
     asyncio.run(run())
