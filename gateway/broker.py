@@ -57,7 +57,7 @@ class Broker:
             raise DefinitionError(f"key={str(self.key)!r} without certificate, expected both")
         if not self.tls and (self.ca or self.certificate):
             raise DefinitionError(f"a certificate for {self}, expected an address mqtts://")
-        if self.password is not None and not self.tls and not _is_this_machine(self.host):
+        if self.password is not None and not self.tls and not is_loopback(self.host):
             raise DefinitionError(
                 f"a password for {self}, expected mqtts:// because it must not cross a network in the clear"
             )
@@ -194,7 +194,8 @@ def _enrolment(document: Mapping[str, Any], path: Path) -> Enrolment:
     return Enrolment(identity, host, tuple(brokers))
 
 
-def _is_this_machine(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only be reached from this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

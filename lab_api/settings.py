@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway.broker import is_loopback
 from protocols.errors import DefinitionError
 
 DATA_VARIABLE: Final = "LAB_DATA"
@@ -59,14 +59,6 @@ class Settings:
     def evaluations_folder(self) -> Path:
         """Where the evaluations are."""
         return self.data_folder / "evaluations"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be reached from this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_loopback(host: str) -> None:

@@ -29,7 +29,8 @@ class GapReason(enum.StrEnum):
     DEVICE_RESTARTED = "device-restarted"
     """The device began a new count; what it took in between, if anything, is unknown."""
     CLOCK_SET = "clock-set"
-    """The gateway's clock was set: a hole in time, whether or not (`n_samples` 0) samples are missing."""
+    """The gateway's clock was set, or its times were corrected by much: a hole in time, whether or not
+    (`n_samples` 0) samples are missing."""
     GATEWAY_STOPPED = "gateway-stopped"
     """The gateway did not run, or ended before what it had read was durable."""
     SPOOL_FULL = "spool-full"

@@ -25,10 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.broker import Broker
+from gateway.broker import Broker, is_loopback
 from lab_api.bridge.accounts import check_identity, hash_password, new_password
 from lab_api.bridge.files import enrolment_file, mosquitto_conf, password_file, permission_file
-from lab_api.settings import is_loopback
 from protocols.errors import DefinitionError, StoreError
 
 ENROLMENT_SUFFIX: Final = ".enrolment"

@@ -25,6 +25,7 @@ from typing import IO, Final
 from urllib.parse import quote, unquote
 
 from lab_api.store import frame_table, session_file
+from lab_api.store.content_hash import content_hash
 from lab_api.store.session_file import SessionWriter, StreamTable
 from lab_api.store.session_gaps import SessionGap, index_gaps
 from lab_api.store.session_store import (
@@ -39,7 +40,6 @@ from lab_api.store.session_store import (
     StreamKey,
     StreamNotFoundError,
     WriteResult,
-    content_hash,
 )
 from protocols.errors import LivingLabError, StoreError
 from protocols.frames import RAW, FrameBlock

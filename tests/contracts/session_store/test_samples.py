@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lab_api.store.content_hash import content_hash
 from lab_api.store.session_store import (
     AmbiguousStreamError,
     AnnotationSet,
@@ -23,7 +24,6 @@ from lab_api.store.session_store import (
     StreamNotFoundError,
     TooManySamplesError,
     WriteResult,
-    content_hash,
 )
 from protocols.samples import DTYPES, Channel, SampleBlock, Stream
 from tests.contracts.session_store.recordings import (
