@@ -400,3 +400,29 @@ def test_a_torn_tail_costs_no_earlier_commit(tmp_path: Path, damage: str) -> Non
         assert [b.seq for b in again.read(0, 1000)] == list(range(1, again.committed + 1))
         assert all(b.body == body_of(b.seq, 1) for b in again.read(0, 1000))
         again.close()
+
+
+_TRY_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    try:
+        fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)
+    except OSError:
+        print("held")
+"""
+
+
+def test_whoever_looks_at_the_spool_cannot_take_its_index_away(
+    open_spool: Callable[..., Spool], tmp_path: Path
+) -> None:
+    """SQLite's lock on its index says that it is in use: else the next one to open the file truncates it."""
+    first = open_spool()
+    first.put("dut", ECG, body_of)
+    wait_for(lambda: first.committed == 1)
+    for suffix in ("", "-wal"):  # what a killed gateway leaves
+        shutil.copy(f"{first.path}{suffix}", tmp_path / f"killed.sqlite{suffix}")
+    spool = open_spool("killed.sqlite")
+    assert spool.committed == 1
+    command = [sys.executable, "-c", _TRY_LOCK, str(tmp_path / "killed.sqlite-shm")]
+    tried = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert tried.stdout == "held\n"
