@@ -14,7 +14,7 @@ from typing import Any, Final
 _STYLE: Final = (
     "body{font:15px/1.45 sans-serif;max-width:62em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{border:1px solid #bbb;padding:.25em .6em;"
-    "overflow-wrap:anywhere;text-align:left;vertical-align:top}pre{white-space:pre-wrap}.missing{background:#fff3d6}"
+    "text-align:left;vertical-align:top}td{overflow-wrap:anywhere}pre{white-space:pre-wrap}.missing{background:#fff3d6}"
     "code{font-size:85%;word-break:break-all}"
 )
 
