@@ -1,19 +1,23 @@
 """What a clinical protocol can ask for: the table of metrics, and the one way from evidence to measurements.
 
 Evidence is what the sessions of a study were turned into: `OximeterPairs` for the measurand `spo2`, a sequence
-of `RecordResult` for `qrs`.
+of `RecordResult` for `qrs`, a sequence of `SignalFigures` for `signal`. The figures of one recording are the
+entries of `signal_metrics.SIGNAL_METRICS`; every one of them is a metric here, pooled over the subjects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_detection, oximetry
+from analysis import beat_detection, oximetry, signal_study
 from analysis.agreement import BlandAltman, Estimate
+from analysis.beat_detection import RecordResult
 from analysis.oximetry import OximeterPairs
+from analysis.signal_metrics import SIGNAL_METRICS
+from analysis.signal_study import mean_over_subjects
 from protocols.clinical.criteria import ClinicalProtocol, Measurement, Statistics
 from protocols.errors import SignalError
 
@@ -33,6 +37,8 @@ class Metric:
         UCUM code of its value.
     function
         Computes it from evidence and a protocol's statistics.
+    channels
+        What the evidence is taken from: names of a recording's channels.
     source
         Where it is defined.
     """
@@ -40,6 +46,7 @@ class Metric:
     measurand: str
     unit: str
     function: Callable[[Any, Statistics], Estimate]
+    channels: tuple[str, ...]
     source: str
 
 
@@ -51,7 +58,7 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
     protocol
         Any shipped protocol or a lab's own.
     evidence
-        `OximeterPairs` for `spo2`, a sequence of `RecordResult` for `qrs`.
+        `OximeterPairs` for `spo2`, a sequence of `RecordResult` for `qrs`, of `SignalFigures` for `signal`.
 
     Raises
     ------
@@ -92,39 +99,49 @@ def _of_agreement(choose: Callable[[BlandAltman], float]) -> Callable[[OximeterP
     return estimate
 
 
+def _spo2(function: Callable[[OximeterPairs, Statistics], Estimate], source: str, unit: str = "%") -> Metric:
+    return Metric("spo2", unit, function, ("spo2",), source)
+
+
+def _qrs(
+    function: Callable[[Sequence[RecordResult], Statistics], Estimate], source: str, unit: str = "%"
+) -> Metric:
+    return Metric("qrs", unit, function, ("ecg",), source)
+
+
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
     {
-        "spo2_arms": Metric("spo2", "%", oximetry.accuracy, "ISO 80601-2-61; FDA 2013"),
-        "spo2_bias": Metric("spo2", "%", oximetry.bias, "FDA 2013"),
-        "spo2_precision": Metric("spo2", "%", oximetry.precision, "standard deviation, n - 1"),
-        "spo2_read_rate": Metric("spo2", "%", oximetry.read_rate, "share of moments with a value"),
-        "spo2_between_subject_variance": Metric(
-            "spo2", "%2", _of_agreement(lambda limits: limits.between_variance), _BLAND_ALTMAN
+        "spo2_arms": _spo2(oximetry.accuracy, "ISO 80601-2-61; FDA 2013"),
+        "spo2_bias": _spo2(oximetry.bias, "FDA 2013"),
+        "spo2_precision": _spo2(oximetry.precision, "standard deviation, n - 1"),
+        "spo2_read_rate": _spo2(oximetry.read_rate, "share of moments with a value"),
+        "spo2_between_subject_variance": _spo2(
+            _of_agreement(lambda limits: limits.between_variance), _BLAND_ALTMAN, "%2"
         ),
-        "spo2_within_subject_variance": Metric(
-            "spo2", "%2", _of_agreement(lambda limits: limits.within_variance), _BLAND_ALTMAN
+        "spo2_within_subject_variance": _spo2(
+            _of_agreement(lambda limits: limits.within_variance), _BLAND_ALTMAN, "%2"
         ),
-        "spo2_lower_limit_of_agreement": Metric(
-            "spo2", "%", _of_agreement(lambda limits: limits.lower), _BLAND_ALTMAN
-        ),
-        "spo2_upper_limit_of_agreement": Metric(
-            "spo2", "%", _of_agreement(lambda limits: limits.upper), _BLAND_ALTMAN
-        ),
-        "qrs_sensitivity_gross": Metric("qrs", "%", beat_detection.gross_sensitivity, _EC57),
-        "qrs_positive_predictivity_gross": Metric(
-            "qrs", "%", beat_detection.gross_positive_predictivity, _EC57
-        ),
-        "qrs_sensitivity_average": Metric("qrs", "%", beat_detection.average_sensitivity, _EC57),
-        "qrs_positive_predictivity_average": Metric(
-            "qrs", "%", beat_detection.average_positive_predictivity, _EC57
-        ),
-        "qrs_offset_median": Metric("qrs", "ms", beat_detection.median_offset, "detected minus reference"),
-        "qrs_jitter": Metric("qrs", "ms", beat_detection.jitter, "standard deviation within records"),
+        "spo2_lower_limit_of_agreement": _spo2(_of_agreement(lambda limits: limits.lower), _BLAND_ALTMAN),
+        "spo2_upper_limit_of_agreement": _spo2(_of_agreement(lambda limits: limits.upper), _BLAND_ALTMAN),
+        "qrs_sensitivity_gross": _qrs(beat_detection.gross_sensitivity, _EC57),
+        "qrs_positive_predictivity_gross": _qrs(beat_detection.gross_positive_predictivity, _EC57),
+        "qrs_sensitivity_average": _qrs(beat_detection.average_sensitivity, _EC57),
+        "qrs_positive_predictivity_average": _qrs(beat_detection.average_positive_predictivity, _EC57),
+        "qrs_offset_median": _qrs(beat_detection.median_offset, "detected minus reference", "ms"),
+        "qrs_jitter": _qrs(beat_detection.jitter, "standard deviation within records", "ms"),
+        **{
+            name: Metric("signal", metric.unit, mean_over_subjects(name), metric.channels, metric.source)
+            for name, metric in SIGNAL_METRICS.items()
+        },
     }
 )
 """Name -> metric."""
 
 DESIGN_FACTS: Final[Mapping[str, Callable[[Any, Statistics], dict[str, float]]]] = MappingProxyType(
-    {"spo2": oximetry.design_facts, "qrs": beat_detection.design_facts}
+    {
+        "spo2": oximetry.design_facts,
+        "qrs": beat_detection.design_facts,
+        "signal": signal_study.design_facts,
+    }
 )
 """Measurand -> what its evidence says of the sample."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from protocols.errors import DefinitionError, StoreError
 
 MAX_NOTES: Final = 6
+DASK_VARIABLE: Final = "LAB_DASK_SCHEDULER"
 
 if TYPE_CHECKING:
     from lab_api.evaluation import Evaluation
@@ -32,13 +34,21 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--data", type=Path, help="folder of everything kept (LAB_DATA, else .lab)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the evidence report there as a page")
     parser.add_argument("--json", action="store_true", help="print the whole evaluation as JSON")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes side by side (one for each core)")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        default=os.environ.get(DASK_VARIABLE),
+        help=f"let the workers of this scheduler take the sessions ({DASK_VARIABLE}), such as "
+        "tcp://10.0.0.5:8786; they need the data under the same path",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     if bool(options.sessions) == bool(options.wfdb):
         raise DefinitionError("name either sessions or, with --wfdb, records")
-    evaluation = _of_records(options) if options.wfdb else _of_sessions(options)
+    evaluation = _evaluated(options)
     if options.html:
         _write_page(options.html, evaluation)
     if options.json:
@@ -73,27 +83,32 @@ def _write_page(path: Path, evaluation: Evaluation) -> None:
         raise StoreError(f"report {path}: {error.strerror}") from error
 
 
-def _of_records(options: argparse.Namespace) -> Evaluation:
-    from firmware_sim.recordings import read_wfdb
-    from lab_api.evaluation import clinical_protocol, evaluate
-    from lab_api.evidence import from_recordings
-
-    protocol = clinical_protocol(options.protocol, options.variant)
-    return evaluate(from_recordings([read_wfdb(Path(record)) for record in options.wfdb], protocol), protocol)
-
-
-def _of_sessions(options: argparse.Namespace) -> Evaluation:
+def _evaluated(options: argparse.Namespace) -> Evaluation:
     from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
-    from lab_api.evidence import from_sessions
+    from lab_api.evidence import sources
     from lab_api.settings import Settings, default_data_folder
-    from lab_api.store.sqlite import SqliteSessionStore
 
     protocol = clinical_protocol(options.protocol, options.variant)
     settings = Settings(data_folder=options.data or default_data_folder())
-    with SqliteSessionStore(settings.sessions_folder) as store:
-        evaluation = evaluate(from_sessions(store, options.sessions, protocol), protocol)
+    with sources.workers(jobs=_jobs(options), dask=options.dask) as workers:
+        if options.wfdb:
+            # workers of a scheduler have a working folder of their own
+            paths = [Path(record).absolute() for record in options.wfdb]
+            return evaluate(sources.from_record_files(paths, protocol, workers=workers), protocol)
+        folder = settings.sessions_folder.absolute()
+        evaluation = evaluate(
+            sources.from_folder(folder, options.sessions, protocol, workers=workers), protocol
+        )
     EvaluationFolder(settings.evaluations_folder).keep(evaluation)
     return evaluation
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    """Return how many processes to start: none stands idle for want of sessions."""
+    n_sources = len(options.sessions) + len(options.wfdb)
+    if options.jobs is not None and options.jobs < 1:
+        raise DefinitionError(f"--jobs {options.jobs}, expected at least 1")
+    return max(1, min(n_sources, options.jobs or os.cpu_count() or 1))
 
 
 def _detailed(criteria: list[dict[str, Any]]) -> list[dict[str, Any]]:

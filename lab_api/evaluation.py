@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from analysis.metrics import measure
-from lab_api.evidence import Evidence, Source, StreamAccount, counted
+from lab_api.evidence.records import Evidence, Source, StreamAccount, counted
 from protocols.clinical.criteria import ClinicalProtocol
 from protocols.clinical.library import shipped
 from protocols.clinical.verdict import Verdict, judge_protocol

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
-from lab_api.evidence import from_sessions
+from lab_api.evidence.sources import from_sessions
 from lab_api.problems import problem_responses
 from lab_api.report import html
 from lab_api.state import LabState

@@ -17,7 +17,10 @@ from typing import Final
 from protocols.errors import DefinitionError
 
 STATUSES: Final = ("in_force", "superseded", "draft")
-MEASURANDS: Final = ("spo2", "qrs")
+MEASURANDS: Final = ("spo2", "qrs", "signal")
+"""Saturation against a reference, beats against an annotator, or the recorded signals by themselves."""
+UNPAIRED: Final = ("signal",)
+"""Measurands that compare nothing with a reference."""
 COMPARISONS: Final = ("<=", "<", ">=", ">", "report")
 JUDGED: Final = ("value", "low", "high")
 CONFIDENCES: Final = {
@@ -222,8 +225,8 @@ class ClinicalProtocol:
         One of `STATUSES`.
     measurand
         One of `MEASURANDS`: what kind of evidence it judges.
-    pairing, design, statistics, criteria
-        Its rules.
+    design, criteria, pairing, statistics
+        Its rules; a pairing rule exactly where the measurand is not one of `UNPAIRED`.
     superseded_by
         The edition that replaced it; given exactly where the status is `superseded`.
     variants
@@ -237,9 +240,9 @@ class ClinicalProtocol:
     edition: str
     status: str
     measurand: str
-    pairing: Pairing
     design: tuple[Requirement, ...]
     criteria: tuple[Criterion, ...]
+    pairing: Pairing | None = None
     statistics: Statistics = field(default_factory=Statistics)
     superseded_by: str | None = None
     variants: tuple[str, ...] = ()
@@ -248,6 +251,11 @@ class ClinicalProtocol:
     def __post_init__(self) -> None:
         _check_choice("status", self.status, STATUSES)
         _check_choice("measurand", self.measurand, MEASURANDS)
+        if (self.pairing is None) != (self.measurand in UNPAIRED):
+            raise DefinitionError(
+                f"pairing={self.pairing!r} with measurand={self.measurand!r}, "
+                f"expected a rule exactly where the measurand is none of {', '.join(UNPAIRED)}"
+            )
         if (self.superseded_by is None) != (self.status != "superseded"):
             raise DefinitionError(
                 f"superseded_by={self.superseded_by!r} with status={self.status!r}, "
@@ -262,6 +270,19 @@ class ClinicalProtocol:
         for criterion in self.criteria:
             if criterion.variant is not None:
                 _check_choice(f"variant of criterion {criterion.id}", criterion.variant, self.variants)
+
+    @property
+    def pairing_rule(self) -> Pairing:
+        """The pairing rule of a protocol that compares with a reference.
+
+        Raises
+        ------
+        DefinitionError
+            If it does not.
+        """
+        if self.pairing is None:
+            raise DefinitionError(f"{self.id} judges {self.measurand} and pairs nothing")
+        return self.pairing
 
     def select(self, variant: str) -> ClinicalProtocol:
         """Return the protocol as it applies to one of its variants.

@@ -95,7 +95,9 @@ def parse(text: str, *, name: str) -> ClinicalProtocol:
         raise DefinitionError(f"{name}: no TOML: {error}") from error
     design = _rules(Requirement, document.pop("design", []), where=f"{name}: [[design]]")
     criteria = _rules(Criterion, document.pop("criteria", []), where=f"{name}: [[criteria]]")
-    pairing = _rule(Pairing, document.pop("pairing", None), where=f"{name}: [pairing]")
+    pairing = None
+    if "pairing" in document:
+        pairing = _rule(Pairing, document.pop("pairing"), where=f"{name}: [pairing]")
     statistics = _record(Statistics, document.pop("statistics", {}), where=f"{name}: [statistics]")
     parts = {"design": design, "criteria": criteria, "pairing": pairing, "statistics": statistics}
     return _record(ClinicalProtocol, document, where=name, parts=parts)

@@ -166,7 +166,7 @@ class Verdict:
             cautions.insert(0, f"{protocol.title} was superseded by {protocol.superseded_by}.")
         elif protocol.status == "draft":
             cautions.insert(0, f"{protocol.title} is a draft, not for implementation.")
-        rules = [("pairing", protocol.pairing.provenance)]
+        rules = [("pairing", protocol.pairing.provenance)] if protocol.pairing else []
         rules += [(r.requirement.id, r.requirement.provenance) for r in self.design]
         rules += [(c.criterion.id, c.criterion.provenance) for c in self.criteria]
         for confidence, says in (

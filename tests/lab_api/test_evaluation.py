@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lab_api.evaluate import described
 from lab_api.evaluation import EvaluationFolder, EvaluationNotFoundError, clinical_protocol, evaluate
-from lab_api.evidence import from_sessions
+from lab_api.evidence.sources import from_sessions
 from lab_api.report import html
 from lab_api.store.session_store import AnnotationSet, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore

@@ -13,7 +13,7 @@ from scipy.signal import resample_poly
 
 from firmware_sim.recordings import Recording, read_wfdb
 from lab_api.evaluation import Evaluation, clinical_protocol, evaluate
-from lab_api.evidence import from_recordings, from_sessions
+from lab_api.evidence.sources import from_recordings, from_sessions
 from lab_api.house import GATEWAY
 from lab_api.replay import replay
 from lab_api.store.sqlite import SqliteSessionStore

@@ -1,0 +1,107 @@
+"""Figures of recorded signals, pooled over a study: one figure per recording, one mean per subject.
+
+Recordings of one subject resemble one another, so subjects count the same, however many recordings each has. A
+recording whose signal is too poor or too short for a figure gives NaN: it is counted, and enters no mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.agreement import Estimate, percentile_interval, resampled_sums
+from protocols.clinical.criteria import Statistics
+from protocols.errors import SignalError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signal:
+    """One channel of a recording.
+
+    Parameters
+    ----------
+    values
+        In the channel's unit, NaN where missing, shape (n,).
+    times_ns
+        UTC of every value, ascending, shape (n,).
+    rate_hz
+        Sampling rate; None where every value carries a time of its own.
+
+    Raises
+    ------
+    SignalError
+        If there are not as many times as values.
+    """
+
+    values: NDArray[np.float64]
+    times_ns: NDArray[np.int64]
+    rate_hz: float | None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 1 or self.values.shape != self.times_ns.shape:
+            raise SignalError(f"{self.values.shape} values at {self.times_ns.shape} times, expected as many")
+
+
+@dataclass(frozen=True, slots=True)
+class SignalFigures:
+    """What the metrics of one recording came to.
+
+    Parameters
+    ----------
+    subject
+        Whose recording it is.
+    figures
+        Name of the metric -> its figure, NaN where the signal allows none.
+    """
+
+    subject: str
+    figures: Mapping[str, float]
+
+
+def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statistics], Estimate]:
+    """Return the function that pools a metric: the mean of subjects' means, with its interval by subject."""
+
+    def estimate(recordings: Sequence[SignalFigures], statistics: Statistics) -> Estimate:
+        figures = np.array([recording.figures[metric] for recording in recordings], dtype=np.float64)
+        present = np.isfinite(figures)
+        details = {"recordings": float(figures.size), "recordings_without_value": float((~present).sum())}
+        figures = figures[present]
+        if figures.size == 0:
+            return Estimate(float("nan"), 0, method="no recording has a value", details=details)
+        details |= {"smallest": float(figures.min()), "largest": float(figures.max())}
+        subjects = np.array(
+            [r.subject for r, is_present in zip(recordings, present, strict=True) if is_present]
+        )
+        numbers = np.unique(subjects, return_inverse=True)[1]
+        means = np.bincount(numbers, weights=figures) / np.bincount(numbers)
+        value = float(means.mean())
+        if means.size < 2:
+            return Estimate(value, figures.size, method="no interval: fewer than 2 subjects", details=details)
+        n, total = resampled_sums(
+            np.stack([np.ones_like(means), means]),
+            np.arange(means.size),
+            replicates=statistics.bootstrap_replicates,
+            seed=statistics.seed,
+        )
+        low, high = percentile_interval(total / n, statistics.confidence_level)
+        method = (
+            f"mean of {means.size} subjects' means, percentile bootstrap of subjects, "
+            f"{statistics.bootstrap_replicates} replicates, seed {statistics.seed}"
+        )
+        return Estimate(value, figures.size, low, high, statistics.confidence_level, method, details)
+
+    return estimate
+
+
+def design_facts(recordings: Sequence[SignalFigures], statistics: Statistics) -> dict[str, float]:  # noqa: ARG001
+    """Return what a study's sample is like: subjects, recordings, and recordings that lack any figure."""
+    lacking = sum(not np.isfinite(list(recording.figures.values())).all() for recording in recordings)
+    return {
+        "subjects": len({recording.subject for recording in recordings}),
+        "recordings": len(recordings),
+        "recordings_without_value": lacking,
+        "valued_recordings": len(recordings) - lacking,
+    }

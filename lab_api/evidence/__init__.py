@@ -1,0 +1,1 @@
+"""Evidence for clinical protocols, taken from what was recorded."""

@@ -1,0 +1,151 @@
+"""From what was recorded to what a clinical protocol judges: sessions or WFDB records -> evidence.
+
+A session's part of the evidence depends on that session and the protocol alone, so the parts can be taken side
+by side: on all cores, or by the workers of a Dask scheduler. They are joined in the order the sessions were
+named in, so the evidence is the same however it was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from firmware_sim.recordings import Recording, read_wfdb
+from lab_api.evidence import beats, oximetry, signals
+from lab_api.evidence.records import Evidence, Part
+from lab_api.store.session_store import Session, SessionStore
+from lab_api.store.sqlite import SqliteSessionStore
+from protocols.clinical.criteria import ClinicalProtocol
+from protocols.errors import DefinitionError, TransportError
+
+_DASK_TIMEOUT_S: Final = 10
+
+
+def from_sessions(store: SessionStore, session_ids: Sequence[str], protocol: ClinicalProtocol) -> Evidence:
+    """Return the evidence that sessions hold for a protocol's measurand, taken in this process.
+
+    Raises
+    ------
+    DefinitionError
+        If there are no sessions, one is named twice, or one lacks what the measurand needs; says what.
+    SessionNotFoundError
+        If there is no such session.
+    """
+    _check_ids(session_ids)
+    from_session = _OF_MEASURAND[protocol.measurand].from_session
+    return _joined([from_session(store, store.session(i), protocol) for i in session_ids], protocol)
+
+
+def from_folder(
+    folder: Path, session_ids: Sequence[str], protocol: ClinicalProtocol, *, workers: Executor | None
+) -> Evidence:
+    """Return the same as `from_sessions` of the embedded store in `folder`, taken by workers that reach it."""
+    _check_ids(session_ids)
+    n = len(session_ids)
+    return _joined(_mapped(workers, _of_session, [folder] * n, session_ids, [protocol] * n), protocol)
+
+
+def from_recordings(recordings: Sequence[Recording], protocol: ClinicalProtocol) -> Evidence:
+    """Return the evidence that WFDB records with beat annotations hold for a beat detector.
+
+    Raises
+    ------
+    DefinitionError
+        If the protocol judges something else, or a record has no annotations.
+    """
+    return _joined([beats.from_recording(recording, protocol) for recording in recordings], protocol)
+
+
+def from_record_files(
+    paths: Sequence[Path], protocol: ClinicalProtocol, *, workers: Executor | None
+) -> Evidence:
+    """Return the same of records named by their path without ending, taken by workers that reach it."""
+    return _joined(_mapped(workers, _of_record, paths, [protocol] * len(paths)), protocol)
+
+
+@contextmanager
+def workers(*, jobs: int, dask: str | None = None) -> Iterator[Executor | None]:
+    """Return who takes evidence side by side: a process for each job, or the workers of a Dask scheduler.
+
+    Parameters
+    ----------
+    jobs
+        How many processes; with 1 nobody: this one does it.
+    dask
+        Address of a scheduler, such as `tcp://10.0.0.5:8786`, whose workers have this software installed and
+        reach the data under the same path.
+
+    Raises
+    ------
+    DefinitionError
+        If Dask is asked for and not installed.
+    TransportError
+        If no scheduler answers.
+    """
+    if dask is None and jobs == 1:
+        yield None
+        return
+    if dask is None:
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            yield pool
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DefinitionError("Dask is not installed, expected the extra living-lab[cluster]") from error
+    try:
+        client = Client(dask, timeout=_DASK_TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise TransportError(f"Dask scheduler {dask}: {error}") from error
+    with client, client.get_executor(pure=False) as pool:
+        yield pool
+
+
+def _mapped(workers: Executor | None, take: Callable[..., Part], *columns: Sequence[Any]) -> list[Part]:
+    return list(workers.map(take, *columns) if workers else map(take, *columns))
+
+
+def _of_session(folder: Path, session_id: str, protocol: ClinicalProtocol) -> Part:
+    with SqliteSessionStore(folder) as store:
+        return _OF_MEASURAND[protocol.measurand].from_session(store, store.session(session_id), protocol)
+
+
+def _of_record(path: Path, protocol: ClinicalProtocol) -> Part:
+    return beats.from_recording(read_wfdb(path), protocol)
+
+
+def _check_ids(session_ids: Sequence[str]) -> None:
+    if not session_ids:
+        raise DefinitionError("no sessions, expected at least one")
+    if len(set(session_ids)) != len(session_ids):
+        raise DefinitionError("a session is named twice, expected each once")
+
+
+def _joined(parts: Sequence[Part], protocol: ClinicalProtocol) -> Evidence:
+    names = parts[0].items if parts else ()
+    items = {name: [value for part in parts for value in part.items[name]] for name in names}
+    measured = _OF_MEASURAND[protocol.measurand].joined(parts)
+    return Evidence(measured, tuple(part.source for part in parts), items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measurand:
+    """How evidence of one kind is taken from a session, and joined."""
+
+    from_session: Callable[[SessionStore, Session, ClinicalProtocol], Part]
+    joined: Callable[[Sequence[Part]], Any]
+
+
+_OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
+    {
+        "spo2": _Measurand(oximetry.from_session, oximetry.joined),
+        "qrs": _Measurand(beats.from_session, beats.joined),
+        "signal": _Measurand(signals.from_session, signals.joined),
+    }
+)
