@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PEERS := .venv-bench/ready
 
-.PHONY: demo test test-bluez soak check bench format lock clean
+.PHONY: demo test test-bluez soak check bench bench-signals format lock clean
 
 demo: $(READY)  ## the main job end to end; ONCE=1 exits after the verdicts
 	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(SPEED),--speed $(SPEED))
@@ -24,9 +25,13 @@ check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## one line per figure, each a ratio within one run; four minutes
-	@status=0; for name in codecs qrs spool store chain drain ble sync reconnect; do \
+bench: bench-signals $(READY)  ## one line per figure, each a ratio within one run; ten minutes
+	@status=0; for name in codecs spool store chain drain ble sync reconnect cohort; do \
 	  $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
+
+bench-signals: $(PEERS)  ## accuracy on the recordings and speed, beside public packages
+	@status=0; for name in qrs; do \
+	  PYTHONPATH=. .venv-bench/bin/python benchmarks/$$name.py || status=1; done; exit $$status
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -35,9 +40,12 @@ format: $(READY)
 lock:  ## resolve the dependencies anew; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --all-extras --group dev pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate benchmarks/requirements.txt \
+	  --output-file benchmarks/requirements.lock
 
 clean:
-	rm -rf .venv .venv-interop
+	rm -rf .venv .venv-bench .venv-interop
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -48,4 +56,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(PEERS): benchmarks/requirements.lock
+	@echo "Building the peers' environment in .venv-bench (once; two minutes)"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 	@touch $@
