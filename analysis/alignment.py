@@ -3,11 +3,12 @@
 Theory of operation
 -------------------
 The reference is cut into windows. In each, the lag of the test recording is sought by itself: where the
-normalised cross-correlation peaks, or, for beats, the lag that most pairs of beats agree on. Rhythms repeat, so a
-single window can err by a whole beat; a clock cannot. So the lags of all windows are held against every line that
-two of them define and that a clock could follow, and the line on which most windows lie wins. Its inliers give
-lag, drift and their standard errors by least squares. Where fewer than half of the windows lie on one line,
-nothing is said. Times are those of the reference: what it shows at `t`, the test recording shows at `t + lag`.
+normalised cross-correlation peaks, or, for beats, the lag that most pairs of beats agree on. Rhythms repeat, so
+a single window can err by a whole beat; a clock cannot. So the lags of all windows are held against every line
+that two of them define and that a clock could follow, and the line on which most windows lie is taken. Its
+inliers give lag, drift and their standard errors by least squares. Where fewer than half of the windows lie on
+one line, nothing is said. Times are those of the reference: what it shows at `t`, the test recording shows at
+`t + lag`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,252 @@
+"""Gait from one inertial sensor on the lower back: initial contacts, times, sides, regularity, walking speed.
+
+Theory of operation. Gravity tells the vertical, so the sensor may be worn at any tilt. Within walking
+(`steps.walking_bouts`, or bouts given by the caller) each step is found at the step frequency as `steps`
+does, and its initial contact is put at the nearest maximum of the vertical acceleration smoothed by a
+Gaussian: McCamley's wavelet, which differentiates the integrated acceleration, is the same smoothing. The body
+then vaults over the standing leg like an inverted pendulum: its rise and fall tells the step's length.
+
+Axes: acceleration is what an accelerometer feels, +9.81 m/s² upwards at rest. Where the sides of the body
+matter the gyroscope must be right-handed in the same axes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage, signal
+
+from analysis import steps
+from analysis.arrays import as_positive, as_signal
+from protocols.errors import SignalError
+
+SMOOTH_S = 0.1  # standard deviation; 0.06 to 0.13 s gave the same contacts within 2 % on three lumbar trials
+NEAREST_S = 0.3  # from a step to its contact: half a step of slow walking
+STRIDE_S = (0.2, 3.0)  # strides outside are no strides: Mobilise-D, Kluge et al. (2021)
+SIDE_HZ = (0.5, 2.0)  # Ullrich et al. (2021)
+HIGHPASS_HZ = 0.5  # just below the slowest usual stride; see `step_lengths_m`
+SPEED_FACTOR = 1.25  # Zijlstra & Hof (2003), from the pendulum's step length to the real one
+
+
+def initial_contacts(accel: ArrayLike, *, rate_hz: float, bouts: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Return the sample index of every initial contact.
+
+    Parameters
+    ----------
+    accel
+        Acceleration with gravity in m/s², shape (3, n_samples), sensor on the lower back; NaN where missing.
+    rate_hz
+        Sampling rate, 15 to 1000 Hz.
+    bouts
+        Where walking is already known: half-open intervals of sample indices, shape (n, 2).
+
+    Returns
+    -------
+    Ascending, shape (n_contacts,). Later than a contact measured at the foot by some 40 ms.
+
+    Raises
+    ------
+    SignalError
+        If shape, rate or bouts are not as said.
+
+    References
+    ----------
+    McCamley et al. (2012), doi:10.1016/j.gaitpost.2012.02.019; compared in Micó-Amigo et al. (2023),
+    doi:10.1186/s12984-023-01198-5. Differs from them in looking only near steps of the local step frequency.
+    """
+    force, rate = _check(accel, rate_hz)
+    coarse = steps.detect_steps(force, rate_hz=rate, bouts=bouts)
+    if coarse.size == 0:
+        return coarse
+    smooth = ndimage.gaussian_filter1d(_vertical(force), SMOOTH_S * rate, mode="nearest", truncate=3.0)
+    peaks = signal.find_peaks(smooth)[0]
+    if peaks.size == 0:
+        return coarse[:0]
+    after = np.clip(np.searchsorted(peaks, coarse), 1, max(1, peaks.size - 1))
+    before, after = peaks[after - 1], peaks[np.minimum(after, peaks.size - 1)]
+    nearest = np.where(coarse - before <= after - coarse, before, after)
+    return np.unique(nearest[np.abs(nearest - coarse) <= NEAREST_S * rate]).astype(np.int64)
+
+
+def stride_times_s(contacts: ArrayLike, *, rate_hz: float) -> NDArray[np.float64]:
+    """Return the time from each contact to the next but one, shape (n_contacts - 2,).
+
+    NaN outside 0.2 to 3 s, or where one of its steps is over twice the other: a pause or a lost step.
+    """
+    rate = as_positive(rate_hz, name="rate_hz", unit="Hz")
+    times_s = np.asarray(as_signal(contacts, name="contacts"), dtype=np.float64) / rate
+    if times_s.ndim != 1:
+        raise SignalError(f"contacts of shape {times_s.shape}, expected one dimension")
+    if times_s.size < 3:
+        return np.empty(0)
+    step_s = np.diff(times_s)
+    stride_s = times_s[2:] - times_s[:-2]
+    even = np.maximum(step_s[1:], step_s[:-1]) <= 2 * np.minimum(step_s[1:], step_s[:-1])
+    return np.where((stride_s >= STRIDE_S[0]) & (stride_s <= STRIDE_S[1]) & even, stride_s, np.nan)
+
+
+def cadence_per_min(contacts: ArrayLike, *, rate_hz: float) -> float:
+    """Return the steps per minute while walking, from the mean stride time; NaN below three strides."""
+    stride_s = stride_times_s(contacts, rate_hz=rate_hz)
+    stride_s = stride_s[np.isfinite(stride_s)]
+    return float(120 / stride_s.mean()) if stride_s.size >= 3 else float("nan")
+
+
+def contact_sides(
+    contacts: ArrayLike, gyro_dps: ArrayLike, accel: ArrayLike, *, rate_hz: float
+) -> NDArray[np.int8]:
+    """Return the foot of each contact: -1 left, 1 right, 0 where it cannot be told.
+
+    The sign of the rate about the vertical at 0.5 to 2 Hz, at the contact.
+
+    References
+    ----------
+    McCamley et al. (2012); band of Ullrich et al. (2021), doi:10.1109/EMBC46164.2021.9629898.
+    """
+    force, rate = _check(accel, rate_hz)
+    gyro = np.asarray(as_signal(gyro_dps, name="gyro_dps"), dtype=np.float64)
+    if gyro.shape != force.shape:
+        raise SignalError(f"gyro_dps of shape {gyro.shape}, expected that of accel, {force.shape}")
+    at = _as_contacts(contacts, force.shape[1])
+    yaw = _up(force) @ np.nan_to_num(gyro)
+    sos = signal.butter(4, SIDE_HZ, "bandpass", fs=rate, output="sos")
+    if at.size == 0 or yaw.size < 2:
+        return np.zeros(at.size, dtype=np.int8)
+    yaw = signal.sosfiltfilt(sos, yaw, padlen=min(yaw.size - 1, round(2 * rate)))
+    return np.asarray(np.sign(yaw[at]), dtype=np.int8)
+
+
+def regularity(accel: ArrayLike, *, rate_hz: float, contacts: ArrayLike) -> tuple[float, float, float]:
+    """Return step regularity, stride regularity and their ratio (symmetry) of one walk, each NaN if too short.
+
+    The unbiased autocorrelation of the vertical acceleration between the first and last contact, at the median
+    step and stride; its highest value within 15 % around. Wants at least four strides in one bout.
+
+    References
+    ----------
+    Moe-Nilssen & Helbostad (2004), doi:10.1016/S0021-9290(03)00233-1.
+    """
+    force, _ = _check(accel, rate_hz)
+    at = _as_contacts(contacts, force.shape[1])
+    nan = float("nan")
+    if at.size < 9:
+        return nan, nan, nan
+    walk = _vertical(force[:, at[0] : at[-1]])
+    walk = walk - walk.mean()
+    power = float(walk @ walk) / walk.size
+    if not power > 0:
+        return nan, nan, nan
+    step = float(np.median(np.diff(at)))
+
+    def highest(lag: float) -> float:
+        lags = np.arange(int(0.85 * lag), min(int(1.15 * lag) + 2, walk.size - 1))
+        values = [walk[k:] @ walk[:-k] / (walk.size - k) for k in lags if k > 0]  # a few tens of lags
+        return float(max(values, default=nan) / power)
+
+    of_step, of_stride = highest(step), highest(2 * step)
+    return of_step, of_stride, of_step / of_stride if of_stride > 0 else nan
+
+
+def step_lengths_m(
+    accel: ArrayLike, *, rate_hz: float, contacts: ArrayLike, leg_length_m: float
+) -> NDArray[np.float64]:
+    """Return the length of each step in m, shape (n_contacts - 1,); NaN across pauses and missing samples.
+
+    Parameters
+    ----------
+    leg_length_m
+        Height of the sensor, or of the hip, above the ground.
+
+    References
+    ----------
+    Zijlstra & Hof (2003), doi:10.1016/S0966-6362(02)00190-X: twice sqrt(2 l h - h²), times 1.25, where h is how
+    far the sensor rises and falls in the step. Differs from it in the high-pass, 0.5 Hz against 0.1: bouts of a
+    few seconds among turns drift otherwise (mean error of speed 0.36 m/s at 0.1, 0.22 at 0.5, 0.19 at 0.8
+    on the eight bouts of one participant; on the three straight ones 0.11 to 0.12 each). Too long in slow turns.
+    """
+    force, rate = _check(accel, rate_hz)
+    leg_m = as_positive(leg_length_m, name="leg_length_m", unit="m")
+    at = _as_contacts(contacts, force.shape[1])
+    lengths = np.full(max(0, at.size - 1), np.nan)
+    if at.size < 2:
+        return lengths
+    vertical = _vertical(force)
+    gaps = np.diff(at) > STRIDE_S[1] / 2 * rate
+    firsts = np.append(0, np.flatnonzero(gaps) + 1)
+    lasts = np.append(np.flatnonzero(gaps), at.size - 1)
+    for first, last in zip(firsts, lasts, strict=True):  # bouts: each is integrated from its own start
+        if last - first >= 2:
+            own = at[first : last + 1]
+            height = _height_m(vertical[own[0] : own[-1] + 1], rate)
+            spread = np.maximum.reduceat(height, own[:-1] - own[0]) - np.minimum.reduceat(
+                height, own[:-1] - own[0]
+            )
+            lengths[first:last] = 2 * SPEED_FACTOR * np.sqrt(np.maximum(2 * leg_m * spread - spread**2, 0))
+    holes = np.append(0, np.cumsum(np.asarray(np.isnan(force).any(axis=0))))
+    lengths[holes[at[1:]] > holes[at[:-1]]] = np.nan
+    return lengths
+
+
+def walking_speed_mps(accel: ArrayLike, *, rate_hz: float, leg_length_m: float) -> float:
+    """Return the speed while walking in m/s: step lengths over step times; NaN below six steps."""
+    contacts = initial_contacts(accel, rate_hz=rate_hz)
+    lengths = step_lengths_m(accel, rate_hz=rate_hz, contacts=contacts, leg_length_m=leg_length_m)
+    valid = np.isfinite(lengths)
+    if valid.sum() < 6:
+        return float("nan")
+    return float(lengths[valid].sum() / (np.diff(contacts)[valid].sum() / rate_hz))
+
+
+def cadence(accel_x: ArrayLike, accel_y: ArrayLike, accel_z: ArrayLike, *, rate_hz: float) -> float:
+    """Return the steps per minute while walking; NaN below three strides."""
+    accel = steps.stacked(accel_x, accel_y, accel_z)
+    return cadence_per_min(initial_contacts(accel, rate_hz=rate_hz), rate_hz=rate_hz)
+
+
+def median_stride_time_ms(
+    accel_x: ArrayLike, accel_y: ArrayLike, accel_z: ArrayLike, *, rate_hz: float
+) -> float:
+    """Return the median stride time in ms; NaN below three strides."""
+    accel = steps.stacked(accel_x, accel_y, accel_z)
+    stride_s = stride_times_s(initial_contacts(accel, rate_hz=rate_hz), rate_hz=rate_hz)
+    stride_s = stride_s[np.isfinite(stride_s)]
+    return float(1000 * np.median(stride_s)) if stride_s.size >= 3 else float("nan")
+
+
+def _check(accel: ArrayLike, rate_hz: float) -> tuple[NDArray[np.float64], float]:
+    return np.asarray(steps.checked(accel, rate_hz), dtype=np.float64), float(rate_hz)
+
+
+def _as_contacts(contacts: ArrayLike, n_samples: int) -> NDArray[np.int64]:
+    at = np.asarray(contacts)
+    if at.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if at.ndim != 1 or at.dtype.kind not in "iu" or (np.diff(at) <= 0).any():
+        raise SignalError(
+            f"contacts of shape {at.shape} and dtype {at.dtype}, expected ascending integers (n,)"
+        )
+    if at[0] < 0 or at[-1] >= n_samples:
+        raise SignalError(f"contacts from {at[0]} to {at[-1]}, expected 0 to {n_samples - 1}")
+    return at.astype(np.int64)
+
+
+def _up(force: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the unit vector of the mean acceleration."""
+    valid = np.asarray(np.isfinite(force).all(axis=0))
+    mean = force.mean(axis=1, where=valid[None]) if valid.any() else np.zeros(3)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9))
+
+
+def _vertical(force: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upward acceleration less gravity; 0 where missing."""
+    return np.nan_to_num(_up(force) @ force - steps.GRAVITY_MPS2)
+
+
+def _height_m(vertical: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
+    """Return the vertical displacement, each integral high-passed."""
+    sos = signal.butter(4, HIGHPASS_HZ, "highpass", fs=rate_hz, output="sos")
+    padlen = min(vertical.size - 1, round(5 * rate_hz))
+    speed = np.cumsum(signal.detrend(vertical)) / rate_hz
+    speed = signal.sosfiltfilt(sos, signal.detrend(speed), padlen=padlen)
+    height = np.cumsum(speed) / rate_hz
+    return np.asarray(signal.sosfiltfilt(sos, signal.detrend(height), padlen=padlen))

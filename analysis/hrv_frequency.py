@@ -1,0 +1,337 @@
+"""Heart-rate variability by frequency: power of the RR series in the bands of the Task Force, in ms2.
+
+Theory of operation
+-------------------
+Beats are an uneven clock. `welch_bands` draws a cubic spline through the intervals at the times of their beats
+and samples it evenly: at 4 Hz in windows of 5 minutes that overlap by half (straight line removed, Hann window,
+periodograms averaged), which gives LF and HF; and at 1 Hz over the whole recording (straight line removed, no
+window, one periodogram), which gives VLF and ULF, too slow for 5 minutes. `lomb_scargle_bands` needs no spline:
+it fits sines to the beats themselves over the whole recording; its sums over all beats and frequencies are one
+fast Fourier transform of beats spread on a grid.
+
+Powers are one-sided: a sine of amplitude A has A**2 / 2, and the bands of a recording add up to its variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft, interpolate
+
+from analysis.arrays import as_positive, as_series
+from analysis.rr_artefacts import as_rr_ms, bridged
+from protocols.errors import SignalError
+
+VLF_HZ: Final = 0.003
+"""Lower edge of the very low frequencies; below is ULF. All edges: Task Force 1996, table 2."""
+LF_HZ: Final = 0.04
+HF_HZ: Final = 0.15
+END_HZ: Final = 0.40
+
+LEAST_HF_S: Final = 60.0
+"""Task Force 1996, "duration": about 1 min for HF."""
+LEAST_LF_S: Final = 120.0
+"""Task Force 1996, "duration": about 2 min for LF."""
+LEAST_VLF_S: Final = 300.0
+"""Task Force 1996: VLF from less than 5 min is a dubious measure."""
+LEAST_ULF_S: Final = 18.0 * 3600.0
+"""Task Force 1996: a 24 h recording holds at least 18 h that can be analysed."""
+
+_WINDOW_S: Final = 300.0  # Task Force 1996: short-term recordings are of 5 min
+_RATE_HZ: Final = 4.0  # ten times the upper edge of HF; general use
+_SLOW_RATE_HZ: Final = 1.0  # its half stands above HF, so that nothing folds into VLF
+_LEAST_SHARE: Final = (
+    0.8  # of a window's beats that are valid; a fifth bridged takes a fifth of the power at most
+)
+_BLOCK_WINDOWS: Final = 16  # windows worked on at once; keeps memory at a part of the input's
+_MARGIN_BEATS: Final = 24  # a beat's weight in a cubic spline falls by 0.27 a beat: 1e-13 at 24
+_BLOCK_BEATS: Final = 8192  # beats spread at once
+_KERNEL_CELLS: Final = 12  # grid cells a beat is spread over; error about 1e-11, Barnett et al. 2019
+_FINE: Final = 2  # grid cells per frequency, Barnett et al. 2019
+
+_Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BandPowers:
+    """Powers in ms2, normalised units in percent, each of shape (...); NaN where the recording is too short."""
+
+    ulf_ms2: _Floats
+    vlf_ms2: _Floats
+    lf_ms2: _Floats
+    hf_ms2: _Floats
+
+    @property
+    def total_ms2(self) -> _Floats:
+        """All power up to 0.4 Hz: the four bands, without ULF where that is NaN."""
+        return np.asarray(np.nan_to_num(self.ulf_ms2) + self.vlf_ms2 + self.lf_ms2 + self.hf_ms2)
+
+    @property
+    def lf_nu(self) -> _Floats:
+        """LF in normalised units: percent of LF + HF (the Task Force's total power less VLF, up to 0.4 Hz)."""
+        return np.asarray(100.0 * self.lf_ms2 / _or_nan(self.lf_ms2 + self.hf_ms2))
+
+    @property
+    def hf_nu(self) -> _Floats:
+        """HF in normalised units: percent of LF + HF."""
+        return np.asarray(100.0 * self.hf_ms2 / _or_nan(self.lf_ms2 + self.hf_ms2))
+
+    @property
+    def lf_hf(self) -> _Floats:
+        """LF power over HF power."""
+        return np.asarray(self.lf_ms2 / _or_nan(self.hf_ms2))
+
+
+def welch_bands(rr_ms: ArrayLike) -> BandPowers:
+    """Return the band powers by averaged periodograms of the evenly sampled RR series.
+
+    Parameters
+    ----------
+    rr_ms
+        RR intervals in ms in the order of their beats, shape (..., n_beats). NaN marks a rejected beat: time
+        runs on by the straight line between its neighbours, and a window of which a fifth or more is so bridged
+        does not count.
+
+    Returns
+    -------
+    Each band of shape (...). NaN where the recording is shorter than 1 min (HF), 2 min (LF), 5 min (VLF), 18 h
+    of valid beats (ULF), or no window counts; VLF and ULF also where a fifth of all beats is missing.
+
+    Raises
+    ------
+    SignalError
+        If there is no beat axis or the values are no intervals in ms.
+
+    References
+    ----------
+    Task Force 1996, doi:10.1161/01.CIR.93.5.1043: bands, units, least durations. Welch 1967,
+    doi:10.1109/TAU.1967.1161901: windows, overlap. Differs from the Task Force in taking VLF and ULF from one
+    periodogram of the whole recording, LF and HF from 5-minute windows whatever its length (a shorter one is
+    one window, padded to 5 min so that the bands keep their edges), and in normalising by LF + HF.
+    """
+    return _by_row(as_rr_ms(rr_ms), _welch_row)
+
+
+def lomb_scargle_bands(rr_ms: ArrayLike) -> BandPowers:
+    """Return the band powers by one Lomb-Scargle periodogram of the valid beats, a straight line removed.
+
+    Parameters, shapes, least durations and errors as `welch_bands`; rejected beats are no part of the sums. NaN
+    where a fifth of all beats is missing. HF ends at half the mean heart rate where that is below 0.4 Hz: what
+    lies above is a mirror image of what lies below.
+
+    References
+    ----------
+    Lomb 1976, doi:10.1007/BF00648343; Scargle 1982, doi:10.1086/160554: the periodogram. Press & Rybicki 1989,
+    doi:10.1086/167197: by fast Fourier transform; differs in the kernel that spreads the beats, which is that of
+    Barnett, Magland & af Klinteberg 2019, doi:10.1137/18M120885X.
+    """
+    return _by_row(as_rr_ms(rr_ms), _lomb_row)
+
+
+def lomb_scargle_psd(times_s: ArrayLike, values: ArrayLike, *, step_hz: float, n_frequencies: int) -> _Floats:
+    """Return the one-sided power spectral density of values at uneven times, in their unit squared per Hz.
+
+    Parameters
+    ----------
+    times_s, values
+        Shape (n,), without NaN; take the mean out of `values` before.
+    step_hz, n_frequencies
+        The frequencies are `step_hz`, 2 `step_hz` ... `n_frequencies` of them.
+
+    Returns
+    -------
+    Shape (n_frequencies,): 2 / n times the duration of n mean intervals times the periodogram of Lomb 1976, whose
+    direct sums it equals to 1e-9 of the largest.
+
+    Raises
+    ------
+    SignalError
+        If the shapes differ, there are fewer than two values or a NaN, or the step is not above 0.
+    """
+    times_s, values = as_series(times_s, name="times_s"), as_series(values, name="values")
+    step_hz = as_positive(step_hz, name="step_hz", unit="Hz")
+    if times_s.size != values.size or times_s.size < 2 or np.isnan(times_s).any() or np.isnan(values).any():
+        raise SignalError(f"{times_s.size} times, {values.size} values, expected as many, at least 2, no NaN")
+    if n_frequencies < 1:
+        raise SignalError(f"n_frequencies={n_frequencies}, expected at least 1")
+    span_s = float(times_s[-1] - times_s[0])
+    return _density((times_s - times_s[0]) * step_hz, values, n_frequencies) * span_s
+
+
+def _or_nan(values: _Floats) -> _Floats:
+    return np.where(values > 0.0, values, np.nan)
+
+
+def _by_row(rr_ms: _Floats, of_row: Any) -> BandPowers:
+    """Return the powers of each row; rows have times of their own."""
+    powers = np.full((4, *rr_ms.shape[:-1]), np.nan)
+    for row in np.ndindex(rr_ms.shape[:-1]):
+        filled = bridged(rr_ms[row])
+        if filled.size > 3 and not np.isnan(filled[0]):
+            powers[(slice(None), *row)] = of_row(filled, np.isfinite(rr_ms[row]))
+    return BandPowers(*(np.asarray(power) for power in powers))
+
+
+def _welch_row(rr_ms: _Floats, valid: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    times_s = _beat_times_s(rr_ms)
+    duration_s = float(times_s[-1])
+    width = int(min(_WINDOW_S, duration_s) * _RATE_HZ)
+    if width < LEAST_HF_S * _RATE_HZ:
+        return (np.nan,) * 4
+    step = width // 2 if duration_s >= _WINDOW_S else width
+    starts = np.arange(0, int(duration_s * _RATE_HZ) - width + 1, step)
+    edges = np.searchsorted(times_s, [starts / _RATE_HZ, (starts + width) / _RATE_HZ])
+    n_valid = np.concatenate([[0], np.cumsum(valid)])
+    shares = (n_valid[edges[1]] - n_valid[edges[0]]) / np.maximum(edges[1] - edges[0], 1)
+    starts = starts[shares > _LEAST_SHARE]
+    n_padded = round(_WINDOW_S * _RATE_HZ)
+    slow = np.empty(int(duration_s * _SLOW_RATE_HZ))
+    density = _averaged_periodogram(rr_ms, times_s, starts, width, n_padded)
+    lf = _power(density, 1.0 / _WINDOW_S, LF_HZ, HF_HZ) if duration_s >= LEAST_LF_S else np.nan
+    hf = _power(density, 1.0 / _WINDOW_S, HF_HZ, END_HZ)
+    if duration_s < LEAST_VLF_S or valid.mean() <= _LEAST_SHARE:
+        return np.nan, np.nan, lf, hf
+    _sample_slowly(rr_ms, times_s, slow)
+    whole = np.abs(fft.rfft(_detrended(slow[np.newaxis])[0])) ** 2
+    whole *= 2.0 / (slow.size * _SLOW_RATE_HZ)
+    step_hz = _SLOW_RATE_HZ / slow.size
+    ulf = _power(whole, step_hz, step_hz, VLF_HZ)
+    valid_s = 1e-3 * float(rr_ms[valid].sum())
+    return ulf if valid_s >= LEAST_ULF_S else np.nan, _power(whole, step_hz, VLF_HZ, LF_HZ), lf, hf
+
+
+def _lomb_row(rr_ms: _Floats, valid: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    times_s = _beat_times_s(rr_ms)
+    duration_s = float(times_s[-1])
+    valid_s = 1e-3 * float(rr_ms[valid].sum())
+    if duration_s < LEAST_HF_S or valid.mean() <= _LEAST_SHARE:
+        return (np.nan,) * 4
+    step_hz = 1.0 / duration_s
+    values = rr_ms[valid]
+    times_s = times_s[valid]
+    times_s -= times_s.mean()
+    values -= values.mean()
+    values -= times_s * ((times_s @ values) / (times_s @ times_s))
+    end_hz = min(END_HZ, 0.5 * (values.size - 1) / duration_s)
+    density = np.empty(int(end_hz * duration_s) + 2)
+    density[0] = 0.0
+    times_s -= times_s[0]
+    span_s = float(times_s[-1])
+    times_s *= step_hz
+    density[1:] = _density(times_s, values, density.size - 1)
+    density *= span_s
+    return (
+        _power(density, step_hz, step_hz, VLF_HZ) if valid_s >= LEAST_ULF_S else np.nan,
+        _power(density, step_hz, VLF_HZ, LF_HZ) if duration_s >= LEAST_VLF_S else np.nan,
+        _power(density, step_hz, LF_HZ, HF_HZ) if duration_s >= LEAST_LF_S else np.nan,
+        _power(density, step_hz, HF_HZ, end_hz) if end_hz > HF_HZ else np.nan,
+    )
+
+
+def _beat_times_s(rr_ms: _Floats) -> _Floats:
+    """Return the time of the beat that ends each interval, from the first of them."""
+    times_s = np.cumsum(rr_ms)
+    times_s -= times_s[0]
+    times_s *= 1e-3
+    return times_s
+
+
+def _power(density: _Floats, step_hz: float, low_hz: float, high_hz: float) -> float:
+    """Return the sum of a density over the frequencies in [low_hz, high_hz)."""
+    first, end = (int(np.ceil(edge / step_hz - 1e-6)) for edge in (low_hz, high_hz))
+    return float(density[first:end].sum() * step_hz)
+
+
+def _averaged_periodogram(
+    rr_ms: _Floats, times_s: _Floats, starts: NDArray[np.int64], width: int, n_padded: int
+) -> _Floats:
+    """Return the mean density of the windows, all NaN without one; blocks of windows bound the memory."""
+    taper = np.sin(np.pi * np.arange(width) / width) ** 2
+    total = np.zeros(n_padded // 2 + 1)
+    for k in range(0, starts.size, _BLOCK_WINDOWS):
+        block = starts[k : k + _BLOCK_WINDOWS]
+        grid = np.arange(block[0], block[-1] + width)
+        series = _spline(rr_ms, times_s, grid / _RATE_HZ)
+        windows = np.lib.stride_tricks.sliding_window_view(series, width)[block - block[0]]
+        spectra = fft.rfft(_detrended(windows) * taper, n_padded, axis=-1)
+        total += (spectra.real**2 + spectra.imag**2).sum(axis=0)
+    scale = 2.0 / (_RATE_HZ * (taper**2).sum() * max(starts.size, 1))
+    return total * scale if starts.size else np.full_like(total, np.nan)
+
+
+def _sample_slowly(rr_ms: _Floats, times_s: _Floats, out: _Floats) -> None:
+    """Fill `out` with the RR series at 1 Hz, an hour at a time."""
+    for k in range(0, out.size, 3600):
+        stop = min(k + 3600, out.size)
+        out[k:stop] = _spline(rr_ms, times_s, np.arange(k, stop) / _SLOW_RATE_HZ)
+
+
+def _spline(rr_ms: _Floats, times_s: _Floats, at_s: _Floats) -> _Floats:
+    """Return the cubic spline through the intervals at ascending times, from the beats around them only."""
+    first = max(0, int(np.searchsorted(times_s, at_s[0])) - _MARGIN_BEATS)
+    end = int(np.searchsorted(times_s, at_s[-1])) + _MARGIN_BEATS
+    return np.asarray(interpolate.CubicSpline(times_s[first:end], rr_ms[first:end])(at_s))
+
+
+def _detrended(windows: _Floats) -> _Floats:
+    """Return rows less their straight lines."""
+    centred = np.arange(windows.shape[-1]) - (windows.shape[-1] - 1) / 2.0
+    rest = windows - windows.mean(axis=-1, keepdims=True)
+    slopes = rest @ centred / (centred @ centred)
+    rest -= slopes[:, np.newaxis] * centred
+    return np.asarray(rest)
+
+
+def _density(cycles: _Floats, values: _Floats, n: int) -> _Floats:
+    """Return the density of Lomb 1976 for 1 to `n` times the unit of `cycles`, for a span of 1 s."""
+    twice = _trigonometric_sums(cycles, None, 2 * n)[2::2].copy()
+    sums = _trigonometric_sums(cycles, values, n)[1:]
+    sums *= np.exp(-0.5j * np.angle(twice))  # to the phase at which sine and cosine are orthogonal
+    of_double = np.abs(twice)
+    least = cycles.size * 1e-9  # a sine that is 0 at every beat has no power
+    sine = (cycles.size - of_double) / 2.0
+    density = np.where(sine > least, sums.imag**2 / np.maximum(sine, least), 0.0)
+    density += sums.real**2 / ((cycles.size + of_double) / 2.0)
+    density /= cycles.size - 1
+    return np.asarray(density)
+
+
+def _trigonometric_sums(cycles: _Floats, values: _Floats | None, n: int) -> NDArray[np.complex128]:
+    """Return the sums of values (1 for None) * exp(2 pi i k cycles), for k from 0 to `n` inclusive.
+
+    Beats are spread on a grid of twice as many cells as there are frequencies, transformed, and the transform
+    of the kernel divided out.
+    """
+    n_cells = fft.next_fast_len(max(2 * _FINE * (n + 1), 2 * _KERNEL_CELLS), real=True)
+    grid = np.zeros(n_cells)
+    for start in range(0, cycles.size, _BLOCK_BEATS):  # bounds the memory
+        places = np.mod(cycles[start : start + _BLOCK_BEATS], 1.0) * n_cells
+        first = np.ceil(places - _KERNEL_CELLS / 2.0).astype(np.int64)
+        places -= first  # distance to the first cell, from 0 to half a kernel
+        for k in range(_KERNEL_CELLS):  # the cells of the kernel, not the beats
+            weights = _kernel(places - k)
+            if values is not None:
+                weights *= values[start : start + _BLOCK_BEATS]
+            np.add.at(grid, np.mod(first + k, n_cells), weights)
+    sums = fft.rfft(grid)[: n + 1]
+    del grid
+    np.conj(sums, out=sums)
+    half = _KERNEL_CELLS / 2.0
+    of_kernel = np.zeros(n + 1)
+    frequencies = np.arange(n + 1) * (2.0 * np.pi * half / n_cells)
+    for node, weight in zip(*np.polynomial.legendre.leggauss(4 * _KERNEL_CELLS), strict=True):
+        if node > 0.0:  # the kernel is even
+            of_kernel += (
+                2.0 * weight * half * float(_kernel(np.array(node * half))) * np.cos(frequencies * node)
+            )
+    sums /= of_kernel
+    return np.asarray(sums)
+
+
+def _kernel(distance: _Floats) -> _Floats:
+    """Return the exponential of a semicircle, Barnett et al. 2019, for distances in cells."""
+    inside = 1.0 - (distance * (2.0 / _KERNEL_CELLS)) ** 2
+    return np.asarray(np.exp(2.30 * _KERNEL_CELLS * (np.sqrt(np.maximum(inside, 0.0)) - 1.0)))
