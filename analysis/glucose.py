@@ -1,10 +1,10 @@
 """Continuous glucose monitoring: the figures of the international consensus and of risk.
 
-Glucose is in mg/dL. Figures of the readings alone take shape (..., n) with NaN where missing; where time counts,
-one series and its UTC times are taken and the figure is of `daily_grid`: midnight to midnight in local time, at
-the sensor's own interval, interpolated on a straight line between readings at most 45 min apart (the rule of the
-iglu package, Broll et al. 2021, doi:10.1371/journal.pone.0248560). Variability is in `glucose_variability`,
-episodes and lag are in `glucose_events`.
+Glucose is in mg/dL. Figures of the readings alone take shape (..., n) with NaN where missing; where time
+counts, one series and its UTC times are taken and the figure is of `daily_grid`: midnight to midnight in local
+time, at the sensor's own interval, interpolated on a straight line between readings at most 45 min apart (the
+rule of the iglu package, Broll et al. 2021, doi:10.1371/journal.pone.0248560). Variability is in
+`glucose_variability`, episodes and lag are in `glucose_events`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LEAST_WEAR_PERCENT: Final = 70.0
 MGDL_PER_MMOLL: Final = 18.0
 """Battelino et al. 2019 convert by 18."""
 
+_LEAST_DAYS: Final = 1.0 - 1.0 / 24.0  # a day less the interval of any sensor: parts of a day differ
 _LARGEST_MGDL: Final = 2000.0  # no meter reads more than 1,000; above, the unit is wrong
 _MINUTE_NS: Final = 60_000_000_000
 _DAY_MIN: Final = 1440
@@ -129,7 +130,7 @@ def in_range_percent(glucose_mgdl: ArrayLike, *, low_mgdl: float = 70.0, high_mg
 
     References
     ----------
-    Battelino et al. 2019, doi:10.2337/dci19-0028: 70 to 180 mg/dL; below and above are strict (`below_percent`).
+    Battelino et al. 2019, doi:10.2337/dci19-0028: 70 to 180 mg/dL; below and above are strict.
     """
     values = as_glucose_mgdl(glucose_mgdl)
     return _percent((values >= low_mgdl) & (values <= high_mgdl), values)
@@ -210,8 +211,8 @@ def cogi(glucose_mgdl: ArrayLike) -> _Floats:
 
     References
     ----------
-    Leelarathna et al. 2020, doi:10.1177/1932296819838525: half time in range, 0.35 time below 70 (full at 0, none
-    from 15 %), 0.15 SD (full to 18 mg/dL, none from 108).
+    Leelarathna et al. 2020, doi:10.1177/1932296819838525: half time in range, 0.35 time below 70 (full at 0,
+    none from 15 %), 0.15 SD (full to 18 mg/dL, none from 108).
     """
     in_range, below = in_range_percent(glucose_mgdl), below_percent(glucose_mgdl)
     of_low = 100.0 * np.clip(1.0 - below / 15.0, 0.0, 1.0)
@@ -220,7 +221,13 @@ def cogi(glucose_mgdl: ArrayLike) -> _Floats:
 
 
 def gri(glucose_mgdl: ArrayLike) -> _Floats:
-    """Return the glycemia risk index, 0 to 100, shape (...): Klonoff et al. 2023, doi:10.1177/19322968221085273."""
+    """Return the glycemia risk index, 0 to 100, shape (...).
+
+    References
+    ----------
+    Klonoff et al. 2023, doi:10.1177/19322968221085273: 3 times the percentage below 54, 2.4 times that from 54
+    to 70, 1.6 times that above 250, 0.8 times that from 180 to 250, at most 100.
+    """
     very_low, below = below_percent(glucose_mgdl, limit_mgdl=54.0), below_percent(glucose_mgdl)
     very_high, above = above_percent(glucose_mgdl, limit_mgdl=250.0), above_percent(glucose_mgdl)
     index = 3.0 * very_low + 2.4 * (below - very_low) + 1.6 * very_high + 0.8 * (above - very_high)
@@ -228,13 +235,18 @@ def gri(glucose_mgdl: ArrayLike) -> _Floats:
 
 
 def hyper_index(glucose_mgdl: ArrayLike, *, limit_mgdl: float = 140.0) -> _Floats:
-    """Return the hyperglycaemia index, shape (...): Rodbard 2009, doi:10.1089/dia.2008.0132; power 1.1, over 30."""
+    """Return the hyperglycaemia index, shape (...): power 1.1, over 30.
+
+    References
+    ----------
+    Rodbard 2009, doi:10.1089/dia.2008.0132.
+    """
     values = as_glucose_mgdl(glucose_mgdl)
     return _mean(np.maximum(values - limit_mgdl, 0.0) ** 1.1 / 30.0)
 
 
 def hypo_index(glucose_mgdl: ArrayLike, *, limit_mgdl: float = 80.0) -> _Floats:
-    """Return the hypoglycaemia index, shape (...): Rodbard 2009, doi:10.1089/dia.2008.0132; power 2, over 30."""
+    """Return the hypoglycaemia index, shape (...): power 2, over 30; source as `hyper_index`."""
     values = as_glucose_mgdl(glucose_mgdl)
     return _mean(np.maximum(limit_mgdl - values, 0.0) ** 2 / 30.0)
 
@@ -254,8 +266,8 @@ def cgm_summary(glucose_mgdl: ArrayLike, *, times_ns: ArrayLike) -> CgmSummary:
 
     References
     ----------
-    Battelino et al. 2019, doi:10.2337/dci19-0028, and 2023, doi:10.1016/S2213-8587(22)00319-9 (tight range 70 to
-    140). Shares are of readings, not of time, as there.
+    Battelino et al. 2019, doi:10.2337/dci19-0028, and 2023, doi:10.1016/S2213-8587(22)00319-9 (tight range 70
+    to 140). Shares are of readings, not of time, as there.
     """
     values, times = as_readings(glucose_mgdl, times_ns=times_ns)
     step_min = step_of(times) if values.size > 1 else 5
@@ -332,12 +344,14 @@ def daily_grid(
 def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., float]:
     """Return a function of a recording's readings, `(glucose_mgdl, *, times_ns) -> float`.
 
-    It is `figure` of the readings that are there, NaN where the sensor was active for less than 70 % of the time.
+    It is `figure` of the readings that are there, NaN where the sensor was active for less than 70 % of the
+    time from the first to the last reading, or for less than a day.
     """
 
     def of_recording(glucose_mgdl: ArrayLike, *, times_ns: ArrayLike) -> float:
         values, times = as_readings(glucose_mgdl, times_ns=times_ns)
-        enough = cgm_summary(values, times_ns=times).wear_percent >= LEAST_WEAR_PERCENT
+        summary = cgm_summary(values, times_ns=times)
+        enough = summary.wear_percent >= LEAST_WEAR_PERCENT and summary.days >= _LEAST_DAYS
         return float(np.asarray(figure(values))) if enough else float("nan")
 
     return of_recording

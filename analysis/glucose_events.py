@@ -54,7 +54,7 @@ class Episodes:
 
 @dataclass(frozen=True, slots=True)
 class GlucoseLag:
-    """Lag of a sensor behind a reference in minutes, its standard error, correlation there, pairs; NaN: unknown."""
+    """Lag of a sensor behind a reference in min, its standard error, correlation there, pairs; NaN: unknown."""
 
     lag_min: float
     standard_error_min: float
@@ -79,8 +79,8 @@ def episodes(
     limit_mgdl, side
         The consensus: below 70 (level 1) and 54 (level 2), above 180 and 250. Level 1 includes level 2.
     start_min, end_min
-        So many minutes beyond the limit begin an episode, so many within it end it. A reading stands for one step
-        of the grid: 15 min are three readings at 5 min.
+        So many minutes beyond the limit begin an episode, so many within it end it. A reading stands for one
+        step of the grid: 15 min are three readings at 5 min.
 
     Raises
     ------
@@ -110,11 +110,12 @@ def episodes(
     intervals = np.column_stack([starts[first], ends[last]]).astype(np.int64)
     sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(series))])
     lengths = intervals[:, 1] - intervals[:, 0]
+    means = (sums[intervals[:, 1]] - sums[intervals[:, 0]]) / np.maximum(lengths, 1)
     known_days = np.isfinite(series).sum() * grid.step_min / 1440.0
     return Episodes(
         intervals,
-        lengths * float(grid.step_min),
-        (sums[intervals[:, 1]] - sums[intervals[:, 0]]) / np.maximum(lengths, 1),
+        np.asarray(lengths * grid.step_min, dtype=np.float64),
+        np.asarray(means, dtype=np.float64),
         float(intervals.shape[0] / known_days) if known_days else float("nan"),
     )
 
@@ -129,9 +130,9 @@ def sensor_lag(
 ) -> GlucoseLag:
     """Return by how many minutes the sensor follows the reference.
 
-    The sensor, joined by lines over at most 15 min, is read `lag` after every reference value; the lag is the one
-    at which a straight line through the pairs leaves the least error, so that gain and offset of the sensor do not
-    matter. The same reference values are compared at every lag.
+    The sensor, joined by lines over at most 15 min, is read `lag` after every reference value; the lag is the
+    one at which a straight line through the pairs leaves the least error, so that gain and offset of the sensor
+    do not matter. The same reference values are compared at every lag.
 
     Parameters
     ----------
@@ -145,8 +146,8 @@ def sensor_lag(
     Returns
     -------
     The standard error comes from the curvature of the error at its minimum, widened for errors that resemble
-    their neighbours (first-order autocorrelation). NaN with fewer than 10 pairs, a correlation below 0.5, or the
-    minimum at the edge of the search.
+    their neighbours (first-order autocorrelation). NaN with fewer than 10 pairs, a correlation below 0.5, or
+    the minimum at the edge of the search.
 
     References
     ----------

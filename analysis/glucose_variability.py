@@ -1,6 +1,7 @@
 """Variability of glucose over time: amplitude of excursions, differences between and within days.
 
-Figures are of one recording's `GlucoseGrid` (`adrr`: of its readings); a value the grid does not know takes no part.
+Figures are of one recording's `GlucoseGrid` (`adrr`: of its readings); a value the grid does not know takes no
+part.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ def mage_mgdl(
 
     References
     ----------
-    Service et al. 1970, doi:10.2337/diab.19.9.644. Fernandes et al. 2022, doi:10.1177/19322968211061165: turning
-    points between the crossings of two moving averages; an excursion counts if its rise and its fall are larger
-    than the SD of the trace. Written from the published description, which leaves details open; see
-    `docs/signals/glucose.md` for how near it comes to the published figures.
+    Service et al. 1970, doi:10.2337/diab.19.9.644. Fernandes et al. 2022, doi:10.1177/19322968211061165:
+    turning points between the crossings of two moving averages; an excursion counts if its rise and its fall
+    are larger than the SD of the trace. Written from the published description, which leaves details open; how
+    near it comes to published figures is in `docs/signals/glucose.md`.
     """
     if not 1 <= short_mean < long_mean:
         raise SignalError(f"short_mean={short_mean}, long_mean={long_mean}, expected 1 <= short < long")
@@ -114,9 +115,11 @@ def conga_mgdl(grid: GlucoseGrid, *, hours: float = 24.0) -> float:
 
 
 def mag_mgdl_per_h(grid: GlucoseGrid) -> float:
-    """Return the mean absolute change in mg/dL per hour: Hermanides et al. 2010, doi:10.1097/CCM.0b013e3181cc4be9.
+    """Return the mean absolute change in mg/dL per hour, over the time that neighbouring grid points cover.
 
-    Over the time that is covered by neighbouring grid points.
+    References
+    ----------
+    Hermanides et al. 2010, doi:10.1097/CCM.0b013e3181cc4be9.
     """
     return 60.0 / grid.step_min * _mean(np.abs(np.diff(grid.series_mgdl)))
 

@@ -1,8 +1,8 @@
 """Heart-rate variability: figures in time of a series of RR intervals, and all figures in one record.
 
-Every function takes intervals in ms, shape (..., n_beats), in the order of their beats; NaN marks a rejected beat
-(see `rr_artefacts`), and what touches one takes no part. Standard deviations are over n - 1. `hrv` adds the rules
-of the Task Force about how long a recording must be.
+Every function takes intervals in ms, shape (..., n_beats), in the order of their beats; NaN marks a rejected
+beat (see `rr_artefacts`), and what touches one takes no part. Standard deviations are over n - 1. `hrv` adds
+the rules of the Task Force about how long a recording must be.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ def sdnn_index_ms(rr_ms: ArrayLike) -> _Floats:
 def rmssd_ms(rr_ms: ArrayLike) -> _Floats:
     """Return the root mean square of successive differences in ms, shape (...).
 
-    NaN where no two neighbouring beats are valid. Differs from the Task Force in skipping differences that touch
-    a rejected beat.
+    NaN where no two neighbouring beats are valid. Differs from the Task Force in skipping differences that
+    touch a rejected beat.
     """
     differences = np.diff(as_rr_ms(rr_ms), axis=-1)
     n = _count(differences, 1)
@@ -237,7 +237,10 @@ def nn50(rr_ms: ArrayLike, *, limit_ms: float = 50.0) -> _Floats:
 
 
 def pnn_percent(rr_ms: ArrayLike, *, limit_ms: float = 50.0) -> _Floats:
-    """Return pNN50, or another limit's, in percent of the successive differences (n - 1, not n), shape (...)."""
+    """Return pNN50, or another limit's, in percent of the successive differences, shape (...).
+
+    Of n intervals there are n - 1 differences; some programs divide by n.
+    """
     differences = np.diff(as_rr_ms(rr_ms), axis=-1)
     return np.asarray(100.0 * nn50(rr_ms, limit_ms=limit_ms) / _count(differences, 1))
 
@@ -269,9 +272,9 @@ def tinn_ms(rr_ms: ArrayLike, *, bin_ms: float = BIN_MS) -> _Floats:
 def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., float]:
     """Return a function of a recording's RR readings, `(rr_ms, *, times_ns) -> float`.
 
-    It rejects intervals outside 300 to 2,000 ms, sets a mark of rejection where the readings pause for 5 s, repairs
-    artefacts (`correct_rr`), and returns `figure` of the result: NaN where a fifth or more of the beats were no
-    normal ones, or less than a minute is left.
+    It rejects intervals outside 300 to 2,000 ms, sets a mark of rejection where the readings pause for 5 s,
+    repairs artefacts (`correct_rr`), and returns `figure` of the result: NaN where a fifth or more of the beats
+    were no normal ones, or less than a minute is left.
     """
 
     def of_recording(rr_ms: ArrayLike, *, times_ns: ArrayLike) -> float:

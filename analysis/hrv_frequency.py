@@ -6,8 +6,9 @@ Beats are an uneven clock. `welch_bands` draws a cubic spline through the interv
 and samples it evenly: at 4 Hz in windows of 5 minutes that overlap by half (straight line removed, Hann window,
 periodograms averaged), which gives LF and HF; and at 1 Hz over the whole recording (straight line removed, no
 window, one periodogram), which gives VLF and ULF, too slow for 5 minutes. `lomb_scargle_bands` needs no spline:
-it fits sines to the beats themselves over the whole recording; its sums over all beats and frequencies are one
-fast Fourier transform of beats spread on a grid.
+it fits sines to the beats themselves, in the same windows and over the whole recording; its sums over all beats
+and frequencies are one fast Fourier transform of beats spread on a grid. Windows serve LF and HF there too: one
+fit to a day gives the hours of fast beats the more weight and spreads slow changes of rate into both bands.
 
 Powers are one-sided: a sine of amplitude A has A**2 / 2, and the bands of a recording add up to its variance.
 """
@@ -15,6 +16,7 @@ Powers are one-sided: a sine of amplitude A has A**2 / 2, and the bands of a rec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -46,6 +48,7 @@ _SLOW_RATE_HZ: Final = 1.0  # its half stands above HF, so that nothing folds in
 _LEAST_SHARE: Final = (
     0.8  # of a window's beats that are valid; a fifth bridged takes a fifth of the power at most
 )
+_LEAST_BEATS: Final = 10  # in a window: it holds 60 s, so fewer are no rhythm
 _BLOCK_WINDOWS: Final = 16  # windows worked on at once; keeps memory at a part of the input's
 _MARGIN_BEATS: Final = 24  # a beat's weight in a cubic spline falls by 0.27 a beat: 1e-13 at 24
 _BLOCK_BEATS: Final = 8192  # beats spread at once
@@ -116,17 +119,17 @@ def welch_bands(rr_ms: ArrayLike) -> BandPowers:
 
 
 def lomb_scargle_bands(rr_ms: ArrayLike) -> BandPowers:
-    """Return the band powers by one Lomb-Scargle periodogram of the valid beats, a straight line removed.
+    """Return the band powers by Lomb-Scargle periodograms of the valid beats.
 
-    Parameters, shapes, least durations and errors as `welch_bands`; rejected beats are no part of the sums. NaN
-    where a fifth of all beats is missing. HF ends at half the mean heart rate where that is below 0.4 Hz: what
-    lies above is a mirror image of what lies below.
+    Parameters, windows, tapers, shapes, least durations and errors as `welch_bands`, but rejected beats are no
+    part of the sums. HF ends at half a window's mean heart rate where that is below 0.4 Hz: what lies above is
+    a mirror image of what lies below.
 
     References
     ----------
     Lomb 1976, doi:10.1007/BF00648343; Scargle 1982, doi:10.1086/160554: the periodogram. Press & Rybicki 1989,
-    doi:10.1086/167197: by fast Fourier transform; differs in the kernel that spreads the beats, which is that of
-    Barnett, Magland & af Klinteberg 2019, doi:10.1137/18M120885X.
+    doi:10.1086/167197: by fast Fourier transform; differs in the kernel that spreads the beats, which is that
+    of Barnett, Magland & af Klinteberg 2019, doi:10.1137/18M120885X.
     """
     return _by_row(as_rr_ms(rr_ms), _lomb_row)
 
@@ -143,8 +146,8 @@ def lomb_scargle_psd(times_s: ArrayLike, values: ArrayLike, *, step_hz: float, n
 
     Returns
     -------
-    Shape (n_frequencies,): 2 / n times the duration of n mean intervals times the periodogram of Lomb 1976, whose
-    direct sums it equals to 1e-9 of the largest.
+    Shape (n_frequencies,): 2 / n times the duration of n mean intervals times the periodogram of Lomb 1976,
+    whose direct sums it equals to 1e-9 of the largest.
 
     Raises
     ------
@@ -178,57 +181,92 @@ def _by_row(rr_ms: _Floats, of_row: Any) -> BandPowers:
 def _welch_row(rr_ms: _Floats, valid: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     times_s = _beat_times_s(rr_ms)
     duration_s = float(times_s[-1])
-    width = int(min(_WINDOW_S, duration_s) * _RATE_HZ)
-    if width < LEAST_HF_S * _RATE_HZ:
+    starts, width = _windows(times_s, valid)
+    if width == 0:
         return (np.nan,) * 4
-    step = width // 2 if duration_s >= _WINDOW_S else width
-    starts = np.arange(0, int(duration_s * _RATE_HZ) - width + 1, step)
-    edges = np.searchsorted(times_s, [starts / _RATE_HZ, (starts + width) / _RATE_HZ])
-    n_valid = np.concatenate([[0], np.cumsum(valid)])
-    shares = (n_valid[edges[1]] - n_valid[edges[0]]) / np.maximum(edges[1] - edges[0], 1)
-    starts = starts[shares > _LEAST_SHARE]
-    n_padded = round(_WINDOW_S * _RATE_HZ)
-    slow = np.empty(int(duration_s * _SLOW_RATE_HZ))
-    density = _averaged_periodogram(rr_ms, times_s, starts, width, n_padded)
+    density = _averaged_periodogram(rr_ms, times_s, starts, width)
     lf = _power(density, 1.0 / _WINDOW_S, LF_HZ, HF_HZ) if duration_s >= LEAST_LF_S else np.nan
     hf = _power(density, 1.0 / _WINDOW_S, HF_HZ, END_HZ)
     if duration_s < LEAST_VLF_S or valid.mean() <= _LEAST_SHARE:
         return np.nan, np.nan, lf, hf
-    _sample_slowly(rr_ms, times_s, slow)
-    whole = np.abs(fft.rfft(_detrended(slow[np.newaxis])[0])) ** 2
-    whole *= 2.0 / (slow.size * _SLOW_RATE_HZ)
+    slow = _sampled_slowly(rr_ms, times_s)
+    whole = fft.rfft(_detrended(slow[np.newaxis], in_place=True)[0])
+    density = whole.real**2
+    density += whole.imag**2
+    del whole
+    density *= 2.0 / (slow.size * _SLOW_RATE_HZ)
     step_hz = _SLOW_RATE_HZ / slow.size
-    ulf = _power(whole, step_hz, step_hz, VLF_HZ)
-    valid_s = 1e-3 * float(rr_ms[valid].sum())
-    return ulf if valid_s >= LEAST_ULF_S else np.nan, _power(whole, step_hz, VLF_HZ, LF_HZ), lf, hf
+    ulf = _power(density, step_hz, step_hz, VLF_HZ) if _valid_s(rr_ms, valid) >= LEAST_ULF_S else np.nan
+    return ulf, _power(density, step_hz, VLF_HZ, LF_HZ), lf, hf
 
 
 def _lomb_row(rr_ms: _Floats, valid: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     times_s = _beat_times_s(rr_ms)
     duration_s = float(times_s[-1])
-    valid_s = 1e-3 * float(rr_ms[valid].sum())
-    if duration_s < LEAST_HF_S or valid.mean() <= _LEAST_SHARE:
-        return (np.nan,) * 4
+    starts, width = _windows(times_s, valid)
+    edges = np.searchsorted(times_s, [starts / _RATE_HZ, (starts + width) / _RATE_HZ])
+    powers = np.full((starts.size, 2), np.nan)
+    for k, (first, end) in enumerate(edges.T):  # windows have beats of their own
+        here = slice(first, end)
+        of_window = times_s[here][valid[here]], rr_ms[here][valid[here]]
+        powers[k] = _lomb_fast(*of_window, starts[k] / _RATE_HZ, width / _RATE_HZ)
+    lf, hf = powers.mean(axis=0) if starts.size else (np.nan, np.nan)
+    lf = float(lf) if duration_s >= LEAST_LF_S else np.nan
+    if duration_s < LEAST_VLF_S or valid.mean() <= _LEAST_SHARE:
+        return np.nan, np.nan, lf, float(hf)
     step_hz = 1.0 / duration_s
-    values = rr_ms[valid]
-    times_s = times_s[valid]
+    density = _lomb_density(times_s[valid], rr_ms[valid], step_hz, int(LF_HZ * duration_s) + 1)
+    ulf = _power(density, step_hz, step_hz, VLF_HZ) if _valid_s(rr_ms, valid) >= LEAST_ULF_S else np.nan
+    return ulf, _power(density, step_hz, VLF_HZ, LF_HZ), lf, float(hf)
+
+
+def _lomb_fast(times_s: _Floats, rr_ms: _Floats, start_s: float, window_s: float) -> tuple[float, float]:
+    """Return LF and HF of one window."""
+    if times_s.size < _LEAST_BEATS:
+        return np.nan, np.nan
+    step_hz = 1.0 / _WINDOW_S
+    end_hz = min(END_HZ, 0.5 * (times_s.size - 1) / float(times_s[-1] - times_s[0]))
+    taper = np.sin(np.pi / window_s * (times_s - start_s)) ** 2
+    density = _lomb_density(times_s, rr_ms, step_hz, int(END_HZ * _WINDOW_S), taper)
+    hf = _power(density, step_hz, HF_HZ, end_hz) if end_hz > HF_HZ else np.nan
+    return _power(density, step_hz, LF_HZ, HF_HZ), hf
+
+
+def _lomb_density(
+    times_s: _Floats, rr_ms: _Floats, step_hz: float, n: int, taper: _Floats | None = None
+) -> _Floats:
+    """Return the density at 0 (none) to `n` times `step_hz`, a straight line removed; alters its input."""
+    span_s = float(times_s[-1] - times_s[0])
     times_s -= times_s.mean()
-    values -= values.mean()
-    values -= times_s * ((times_s @ values) / (times_s @ times_s))
-    end_hz = min(END_HZ, 0.5 * (values.size - 1) / duration_s)
-    density = np.empty(int(end_hz * duration_s) + 2)
-    density[0] = 0.0
+    rr_ms -= rr_ms.mean()
+    rr_ms -= times_s * ((times_s @ rr_ms) / (times_s @ times_s))
+    if taper is not None:
+        rr_ms *= taper / np.sqrt(np.mean(taper**2))
     times_s -= times_s[0]
-    span_s = float(times_s[-1])
     times_s *= step_hz
-    density[1:] = _density(times_s, values, density.size - 1)
+    density = np.empty(n + 1)
+    density[0] = 0.0
+    density[1:] = _density(times_s, rr_ms, n)
     density *= span_s
-    return (
-        _power(density, step_hz, step_hz, VLF_HZ) if valid_s >= LEAST_ULF_S else np.nan,
-        _power(density, step_hz, VLF_HZ, LF_HZ) if duration_s >= LEAST_VLF_S else np.nan,
-        _power(density, step_hz, LF_HZ, HF_HZ) if duration_s >= LEAST_LF_S else np.nan,
-        _power(density, step_hz, HF_HZ, end_hz) if end_hz > HF_HZ else np.nan,
-    )
+    return density
+
+
+def _windows(times_s: _Floats, valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
+    """Return starts and length, at 4 Hz, of windows with enough valid beats; length 0: too short for one."""
+    duration_s = float(times_s[-1])
+    width = int(min(_WINDOW_S, duration_s) * _RATE_HZ)
+    if width < LEAST_HF_S * _RATE_HZ:
+        return np.empty(0, dtype=np.int64), 0
+    step = width // 2 if duration_s >= _WINDOW_S else width
+    starts = np.arange(0, int(duration_s * _RATE_HZ) - width + 1, step)
+    edges = np.searchsorted(times_s, [starts / _RATE_HZ, (starts + width) / _RATE_HZ])
+    n_valid = np.concatenate([[0], np.cumsum(valid, dtype=np.int32)])
+    shares = (n_valid[edges[1]] - n_valid[edges[0]]) / np.maximum(edges[1] - edges[0], 1)
+    return starts[shares > _LEAST_SHARE], width
+
+
+def _valid_s(rr_ms: _Floats, valid: NDArray[np.bool_]) -> float:
+    return 1e-3 * float(np.sum(rr_ms, where=valid))
 
 
 def _beat_times_s(rr_ms: _Floats) -> _Floats:
@@ -245,10 +283,9 @@ def _power(density: _Floats, step_hz: float, low_hz: float, high_hz: float) -> f
     return float(density[first:end].sum() * step_hz)
 
 
-def _averaged_periodogram(
-    rr_ms: _Floats, times_s: _Floats, starts: NDArray[np.int64], width: int, n_padded: int
-) -> _Floats:
+def _averaged_periodogram(rr_ms: _Floats, times_s: _Floats, starts: NDArray[np.int64], width: int) -> _Floats:
     """Return the mean density of the windows, all NaN without one; blocks of windows bound the memory."""
+    n_padded = round(_WINDOW_S * _RATE_HZ)
     taper = np.sin(np.pi * np.arange(width) / width) ** 2
     total = np.zeros(n_padded // 2 + 1)
     for k in range(0, starts.size, _BLOCK_WINDOWS):
@@ -262,11 +299,13 @@ def _averaged_periodogram(
     return total * scale if starts.size else np.full_like(total, np.nan)
 
 
-def _sample_slowly(rr_ms: _Floats, times_s: _Floats, out: _Floats) -> None:
-    """Fill `out` with the RR series at 1 Hz, an hour at a time."""
-    for k in range(0, out.size, 3600):
-        stop = min(k + 3600, out.size)
-        out[k:stop] = _spline(rr_ms, times_s, np.arange(k, stop) / _SLOW_RATE_HZ)
+def _sampled_slowly(rr_ms: _Floats, times_s: _Floats) -> _Floats:
+    """Return the RR series at 1 Hz, an hour at a time."""
+    series = np.empty(int(times_s[-1] * _SLOW_RATE_HZ))
+    for k in range(0, series.size, 3600):
+        stop = min(k + 3600, series.size)
+        series[k:stop] = _spline(rr_ms, times_s, np.arange(k, stop) / _SLOW_RATE_HZ)
+    return series
 
 
 def _spline(rr_ms: _Floats, times_s: _Floats, at_s: _Floats) -> _Floats:
@@ -276,12 +315,13 @@ def _spline(rr_ms: _Floats, times_s: _Floats, at_s: _Floats) -> _Floats:
     return np.asarray(interpolate.CubicSpline(times_s[first:end], rr_ms[first:end])(at_s))
 
 
-def _detrended(windows: _Floats) -> _Floats:
+def _detrended(windows: _Floats, *, in_place: bool = False) -> _Floats:
     """Return rows less their straight lines."""
     centred = np.arange(windows.shape[-1]) - (windows.shape[-1] - 1) / 2.0
-    rest = windows - windows.mean(axis=-1, keepdims=True)
+    rest = np.subtract(windows, windows.mean(axis=-1, keepdims=True), out=windows if in_place else None)
     slopes = rest @ centred / (centred @ centred)
-    rest -= slopes[:, np.newaxis] * centred
+    for row, slope in zip(rest, slopes, strict=True):  # windows; saves an array of all of them
+        row -= slope * centred
     return np.asarray(rest)
 
 
@@ -319,6 +359,13 @@ def _trigonometric_sums(cycles: _Floats, values: _Floats | None, n: int) -> NDAr
     sums = fft.rfft(grid)[: n + 1]
     del grid
     np.conj(sums, out=sums)
+    sums /= _kernel_transform(n, n_cells)
+    return np.asarray(sums)
+
+
+@lru_cache(maxsize=8)  # windows of one length share it
+def _kernel_transform(n: int, n_cells: int) -> _Floats:
+    """Return the transform of the kernel at 0 to `n` cycles over all cells."""
     half = _KERNEL_CELLS / 2.0
     of_kernel = np.zeros(n + 1)
     frequencies = np.arange(n + 1) * (2.0 * np.pi * half / n_cells)
@@ -327,8 +374,8 @@ def _trigonometric_sums(cycles: _Floats, values: _Floats | None, n: int) -> NDAr
             of_kernel += (
                 2.0 * weight * half * float(_kernel(np.array(node * half))) * np.cos(frequencies * node)
             )
-    sums /= of_kernel
-    return np.asarray(sums)
+    of_kernel.flags.writeable = False
+    return of_kernel
 
 
 def _kernel(distance: _Floats) -> _Floats:

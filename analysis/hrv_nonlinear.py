@@ -213,14 +213,22 @@ def _counts(row: _Floats, run_beats: int, tolerance_ms: float | None) -> tuple[_
     none = np.empty(0, dtype=np.int64)
     if row.size <= run_beats or not tolerance_ms > 0.0:
         return none, none
-    runs = np.lib.stride_tricks.sliding_window_view(row, run_beats + 1)
-    whole = np.isfinite(runs).all(axis=-1)
-    runs = runs if whole.all() else runs[whole]
-    if run_beats == 2 and runs.shape[0]:
+    whole = _whole_runs(row, run_beats + 1)
+    if run_beats == 2 and whole.any():
         distinct = np.unique(row[np.isfinite(row)])
         if distinct.size**2 <= _TABLE_CELLS * row.size:
-            return _counts_by_table(runs, distinct, tolerance_ms)
+            return _counts_by_table(row, whole, distinct, tolerance_ms)
+    runs = np.lib.stride_tricks.sliding_window_view(row, run_beats + 1)[whole]
     return _counts_by_tree(runs[:, :-1], tolerance_ms), _counts_by_tree(runs, tolerance_ms)
+
+
+def _whole_runs(row: _Floats, n_beats: int) -> NDArray[np.bool_]:
+    """Return which runs of `n_beats` hold no rejected beat."""
+    valid = np.isfinite(row)
+    whole = np.ones(row.size - n_beats + 1, dtype=bool)
+    for k in range(n_beats):  # members of a run
+        whole &= valid[k : k + whole.size]
+    return whole
 
 
 def _counts_by_tree(runs: _Floats, tolerance_ms: float) -> _Counts:
@@ -231,14 +239,19 @@ def _counts_by_tree(runs: _Floats, tolerance_ms: float) -> _Counts:
     return np.asarray(counts, dtype=np.int64)
 
 
-def _counts_by_table(runs: _Floats, distinct: _Floats, tolerance_ms: float) -> tuple[_Counts, _Counts]:
+def _counts_by_table(
+    row: _Floats, whole: NDArray[np.bool_], distinct: _Floats, tolerance_ms: float
+) -> tuple[_Counts, _Counts]:
     """Return the counts as the module's theory of operation tells."""
     low = np.searchsorted(distinct, distinct - tolerance_ms, side="left")
     high = np.searchsorted(distinct, distinct + tolerance_ms, side="right")
-    first, second, third = (np.searchsorted(distinct, runs[:, k]).astype(np.int32) for k in range(3))
+    numbers = np.searchsorted(distinct, row).astype(np.int32)
+    first, second, third = (numbers[k : k + whole.size][whole] for k in range(3))
+    del numbers
     order = np.argsort(first, kind="stable").astype(np.int32)
-    begins = np.searchsorted(first[order], np.arange(distinct.size + 1))
+    begins = np.concatenate([[0], np.cumsum(np.bincount(first, minlength=distinct.size))])
     second, third = second[order], third[order]
+    del first
     fits = np.bincount(second).max() <= np.iinfo(np.int16).max  # the largest a cell can become
     shape = (distinct.size + 1, distinct.size + 1)  # a row of nothing at the end
     table = np.zeros(shape, dtype=np.int16 if fits else np.int32)
@@ -279,7 +292,7 @@ def _add(table: NDArray[Any], rows: NDArray[np.int32], columns: NDArray[np.int32
 
 def _sample_entropy(shorter: _Counts, longer: _Counts) -> float:
     pairs, longer_pairs = (int(counts.sum(dtype=np.int64)) - counts.size for counts in (shorter, longer))
-    return float(-np.log(longer_pairs / pairs)) if longer_pairs else float("nan")
+    return float(np.log(pairs / longer_pairs)) if longer_pairs else float("nan")
 
 
 def _approximate_entropy(
@@ -298,9 +311,7 @@ def _approximate_entropy(
         members = row[k : k + n_runs]
         similar &= np.abs(members - last[k]) <= tolerance_ms if k < run_beats else np.isfinite(members)
     if shorter.size < n_runs:
-        similar = similar[
-            np.isfinite(np.lib.stride_tricks.sliding_window_view(row, run_beats + 1)).all(axis=-1)
-        ]
+        similar = similar[_whole_runs(row, run_beats + 1)]
     return _mean_log(np.append(shorter + similar, similar.sum() + 1)) - log_longer
 
 
@@ -324,6 +335,5 @@ def _squared_fluctuation(profile: _Floats, size: int) -> float:
     centred = np.arange(size) - (size - 1) / 2.0
     rest = boxes - boxes.mean(axis=-1, keepdims=True)
     slopes = rest @ centred / (centred @ centred)
-    return float(np.maximum((np.einsum("ij,ij", rest, rest) - slopes @ slopes * (centred @ centred)), 0.0)) / (
-        boxes.size
-    )
+    left = float(np.einsum("ij,ij", rest, rest) - (slopes @ slopes) * (centred @ centred))
+    return max(left, 0.0) / boxes.size

@@ -37,6 +37,8 @@ _MEDIAN_BEATS: Final = 11  # Lipponen & Tarvainen 2019: beats of the local media
 _C1: Final = 0.13  # Lipponen & Tarvainen 2019: slope and ...
 _C2: Final = 0.17  # ... intercept of the ectopic subspace
 _LONG_LIMIT: Final = 3.0  # Lipponen & Tarvainen 2019: deviations from the median, in thresholds
+_BLOCK_BEATS: Final = 8192  # judged at once
+_MARGIN_BEATS: Final = 128  # a kind depends on 48 beats to either side, and a block needs 91 in all
 _LEAST_THRESHOLD_MS: Final = 1.0  # resolution of an RR series; a constant rhythm has no spread of its own
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -149,17 +151,22 @@ def classify_rr(rr_ms: ArrayLike) -> NDArray[np.int8]:
     Lipponen & Tarvainen 2019, doi:10.1080/03091902.2019.1640306.
 
     Differs from it in bridging rejected beats before, in a threshold of at least 1 ms, in mirrored ends of the
-    windows of 91 and 11 beats, in taking the quartile deviation of the signed values (5.2 of those hold the 99.95 %
-    of normal differences that the paper states), in judging all beats at once (no repetition after a repair),
-    and in counting the two parts of an interval that an extra beat split as one artefact.
+    windows of 91 and 11 beats, in taking the quartile deviation of the signed values (5.2 of those hold the
+    99.95 % of normal differences that the paper states), in judging all beats at once (no repetition after a
+    repair), and in counting the two parts of an interval that an extra beat split as one artefact.
     """
     values = bridged(rr_ms)
     kinds = np.zeros(values.shape, dtype=np.int8)
     if values.shape[-1] < 3:
         return kinds
-    for row in np.ndindex(values.shape[:-1]):  # keeps memory at that of one row
-        if not np.isnan(values[row]).any():
-            kinds[row] = _classify(values[row])
+    n_beats = values.shape[-1]
+    for row in np.ndindex(values.shape[:-1]):  # rows, and blocks of them, keep memory bounded
+        if np.isnan(values[row][0]):
+            continue  # no interval at all
+        for start in range(0, n_beats, _BLOCK_BEATS):
+            first, end = max(start - _MARGIN_BEATS, 0), min(start + _BLOCK_BEATS, n_beats)
+            of_block = _classify(values[row][first : end + _MARGIN_BEATS])
+            kinds[row][start:end] = of_block[start - first : end - first]
     kinds[np.isnan(as_rr_ms(rr_ms))] = NORMAL
     return kinds
 
@@ -233,7 +240,7 @@ def _threshold_ms(deviations: _Floats) -> _Floats:
     """Return 5.2 local quartile deviations."""
     size = min(_SPREAD_BEATS, (deviations.size - 1) // 2 * 2 + 1)
     quartiles = [ndimage.percentile_filter(deviations, q, size=size, mode="reflect") for q in (75, 25)]
-    return np.maximum(_ALPHA * (quartiles[0] - quartiles[1]) / 2.0, _LEAST_THRESHOLD_MS)
+    return np.asarray(np.maximum(_ALPHA * (quartiles[0] - quartiles[1]) / 2.0, _LEAST_THRESHOLD_MS))
 
 
 def _shifted(values: _Floats, by: int) -> _Floats:

@@ -1,9 +1,10 @@
 """Sleep: measures of a hypnogram, and how a device's hypnogram agrees with a reference epoch by epoch.
 
-A hypnogram is one stage for each epoch (30 s unless told), of equal length from lights off to lights on. Stages
-are small integers: `WAKE`, `LIGHT` (N1 and N2), `DEEP` (N3), `REM`; -1 is not scored. Agreement follows Menghini
-et al. 2021, doi:10.1093/sleep/zsaa170: measures of both hypnograms per subject for the Bland-Altman plot, and
-one error matrix per subject, of whose rates the group's mean and spread are reported.
+A hypnogram is one stage for each epoch (30 s unless told), of equal length from lights off to lights on.
+Stages are small integers: `WAKE`, `LIGHT` (N1 and N2), `DEEP` (N3), `REM`; -1 is not scored. Agreement follows
+Menghini et al. 2021, doi:10.1093/sleep/zsaa170: measures of both hypnograms per subject for the Bland-Altman
+plot, and one error matrix per subject, of whose rates the group's mean and interval are reported
+(`group_mean`). Rates are never pooled over epochs, as subjects differ in how many they have.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
-from analysis.arrays import as_positive, as_signal
+from analysis.agreement import Estimate
+from analysis.arrays import as_positive, as_series, as_signal
 from protocols.errors import SignalError
 
 NOT_SCORED: Final = -1
@@ -63,7 +66,17 @@ class SleepMeasures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EpochAgreement:
-    """How epochs agree, sleep (or one stage) being the positive finding; rates of shape (...), in percent or 1."""
+    """How epochs agree, sleep (or one stage) being the positive finding; each of shape (...).
+
+    Parameters
+    ----------
+    accuracy_percent, sensitivity_percent, specificity_percent
+        Epochs that agree, positive epochs that were found, negative ones that were.
+    positive_predictivity_percent, negative_predictivity_percent
+        Epochs called positive, or negative, that are.
+    kappa, pabak
+        Cohen's kappa, and the same adjusted for prevalence and bias: 2 accuracy - 1.
+    """
 
     accuracy_percent: _Floats
     sensitivity_percent: _Floats
@@ -79,8 +92,8 @@ def sleep_measures(hypnogram: ArrayLike, *, epoch_s: float = EPOCH_S) -> SleepMe
 
     References
     ----------
-    Menghini et al. 2021, table 1. WASO ends with the last epoch of sleep, so that lying awake in the morning is not
-    in it; epochs that were not scored are in no duration, but pass time before the onset.
+    Menghini et al. 2021, table 1. WASO ends with the last epoch of sleep, so that lying awake in the morning is
+    not in it; epochs that were not scored are in no duration, but pass time before the onset.
     """
     stages = as_stages(hypnogram)
     minutes = as_positive(epoch_s, name="epoch_s", unit="s") / 60.0
@@ -162,10 +175,10 @@ def error_matrix(device: ArrayLike, reference: ArrayLike) -> NDArray[np.int64]:
 
 
 def sleep_wake_agreement(device: ArrayLike, reference: ArrayLike) -> EpochAgreement:
-    """Return how well sleep is told from wake, of aligned hypnograms of shape (..., n_epochs), one row a subject.
+    """Return how well sleep is told from wake, of aligned hypnograms, shape (..., n_epochs), one row a subject.
 
-    Sensitivity is the percentage of sleep epochs found, specificity that of wake epochs. NaN where a rate has no
-    epochs to be of.
+    Sensitivity is the percentage of sleep epochs found, specificity that of wake epochs. NaN where a rate has
+    no epochs to be of.
     """
     matrix = error_matrix(device, reference)
     asleep = slice(LIGHT, None)
@@ -191,6 +204,44 @@ def stage_agreement(device: ArrayLike, reference: ArrayLike, *, stage: int) -> E
 def stages_kappa(device: ArrayLike, reference: ArrayLike) -> _Floats:
     """Return Cohen's kappa of all four stages, shape (...); NaN where chance alone explains all."""
     return _kappa(error_matrix(device, reference).astype(np.float64))
+
+
+def group_mean(figures: ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Return the mean of the participants' figures with its interval.
+
+    Parameters
+    ----------
+    figures
+        One rate, kappa or difference per participant, shape (n_participants,); a NaN (no epoch to be of) is
+        left out and counted in the details.
+    level
+        Confidence level of the interval, by Student's t; it may leave the range of a rate.
+
+    Raises
+    ------
+    SignalError
+        If `figures` is not one-dimensional or `level` not between 0 and 1.
+
+    References
+    ----------
+    Menghini et al. 2021, section "Epoch-by-epoch analysis": individual rates first, then their mean, SD and
+    interval. Their `groupEBE` computed group prevalence and predictive values wrongly until September 2023.
+    """
+    values = as_series(figures, name="figures")
+    if not 0.0 < level < 1.0:
+        raise SignalError(f"level={level!r}, expected above 0 and below 1")
+    present = values[np.isfinite(values)]
+    details = {"participants_without_value": float(values.size - present.size)}
+    if present.size == 0:
+        return Estimate(float("nan"), 0, method="no participant has a value", details=details)
+    mean = float(present.mean())
+    if present.size < 2:
+        return Estimate(mean, 1, method="no interval: fewer than 2 participants", details=details)
+    sd = float(present.std(ddof=1))
+    half = float(special.stdtrit(present.size - 1, 0.5 + level / 2.0)) * sd / np.sqrt(present.size)
+    details |= {"sd": sd, "smallest": float(present.min()), "largest": float(present.max())}
+    method = f"mean of {present.size} participants, Student's t"
+    return Estimate(mean, present.size, mean - half, mean + half, level, method, details)
 
 
 def as_stages(hypnogram: ArrayLike) -> _Stages:
