@@ -2,12 +2,15 @@
 
 Theory of operation
 -------------------
-Atrial fibrillation has no pattern of intervals. Its detector (Petrėnas, Marozas & Sörnmo 2015) asks three things
-of the RR intervals around every beat: how many pairs of them differ by more than 30 ms, how fast the rhythm is,
-and whether a median of three leaves their sum as it is, as it does where ectopic beats only shift time from one
-interval to the next (bigeminy, extrasystoles with a compensatory pause) or where the rhythm breathes. Intervals
-next to a ventricular or unclassifiable beat, and across a pause that no beat ends in time, say nothing about the
-atria and are left out.
+Atrial fibrillation has no pattern of intervals. Its detector (Petrėnas, Marozas & Sörnmo 2015) asks three
+things of the RR intervals around every beat: how many pairs of them differ by more than 30 ms, how fast the
+rhythm is, and whether a median of three leaves their sum as it is, as it does where ectopic beats only shift
+time from one interval to the next (bigeminy, extrasystoles with a compensatory pause). Intervals next to a
+ventricular or unclassifiable beat, and across a pause that no beat ends in time, say nothing about the atria
+and are left out.
+
+Intervals alone do not tell it from a strong sinus arrhythmia. Its definition has a second half, the absence of
+P waves; where the lead was delineated, that half is asked as well.
 
 Ventricular runs are counted from the classes alone.
 """
@@ -30,13 +33,15 @@ FASTEST_SLOW_RUN_PER_MIN: Final = 100.0
 """Above this rate a ventricular run is a tachycardia: AHA/ACC/HRS 2017, doi:10.1161/CIR.0000000000000549."""
 AAMI_LETTERS: Final = ("N", "S", "V", "F", "Q")
 
-_WINDOW_BEATS: Final = 8  # Petrėnas et al. 2015: N
+_WINDOW_BEATS: Final = 8  # Petrėnas et al. 2015: N; its constants are remembered and unconfirmed
 _DIFFERENT_S: Final = 0.030  # gamma
 _SMOOTHING: Final = 0.02  # alpha
 _ORDERLY: Final = 2e-4  # delta
 _IRREGULAR: Final = 0.725  # eta
 _LONGEST_RR_S: Final = 3.0  # 20 beats/min: a longer interval is a gap in the detection, or asystole
 _RUN_BEATS: Final = 3  # AHA/ACC/HRS 2017: three or more beats in a row
+_P_BEATS: Final = 31  # 15 beats on each side: some 30 s at 60 beats/min, the shortest episode
+_FEW_P_WAVES: Final = 0.5  # half of the conducted beats: the rhythm that most of them show
 _PATTERN_CYCLES: Final = 3  # three couples of N and V in a row make bigeminy; MIT-BIH annotators use as few
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -75,6 +80,7 @@ def atrial_fibrillation_episodes(
     *,
     rate_hz: float,
     classes: ArrayLike | None = None,
+    p_waves: ArrayLike | None = None,
     shortest_s: float = SHORTEST_AF_S,
 ) -> NDArray[np.int64]:
     """Return the episodes of atrial fibrillation as half-open `[start, end)` sample indices, shape (n, 2).
@@ -88,9 +94,11 @@ def atrial_fibrillation_episodes(
     classes
         N, S, V, F or Q of every beat, as `classify_beats` returns them; without them every beat counts as
         conducted from the atria.
+    p_waves
+        Whether a P wave was told before every beat, shape (n_beats,): ``np.isfinite(delineate(...).p_peak)``.
+        Without them intervals decide alone, and a strong sinus arrhythmia may count.
     shortest_s
-        Shorter episodes are not reported, and shorter interruptions of one are bridged if it is twice as long
-        on each side.
+        Shorter episodes are not reported.
 
     Returns
     -------
@@ -105,12 +113,18 @@ def atrial_fibrillation_episodes(
     ----------
     Petrėnas, Marozas & Sörnmo 2015, doi:10.1016/j.compbiomed.2015.01.019, with its constants.
     Differs from it in a window centred on the beat instead of one before it, in leaving out intervals next to
-    ventricular and unclassifiable beats and longer than 3 s, and in the shortest episode.
+    ventricular and unclassifiable beats and longer than 3 s, in the shortest episode, and in P waves, whose
+    absence is the other half of the definition (ESC 2020, doi:10.1093/eurheartj/ehaa612, section 3.1): fewer
+    than half of the 31 beats around, ventricular and unclassifiable ones left out, have one.
     """
     samples = as_beats(beats)
     rate_hz = as_positive(rate_hz, name="rate_hz", unit="Hz")
     shortest_s = as_positive(shortest_s, name="shortest_s", unit="s")
     irregular = irregular_beats(samples, rate_hz=rate_hz, classes=classes)
+    if p_waves is not None:
+        irregular &= _without_p_waves(
+            p_waves, as_classes(classes, samples.size) if classes is not None else None
+        )
     return _episodes(samples, irregular, shortest=shortest_s * rate_hz)
 
 
@@ -210,13 +224,28 @@ def as_classes(classes: ArrayLike, n_beats: int) -> NDArray[np.str_]:
     return letters
 
 
+def _without_p_waves(p_waves: ArrayLike, letters: NDArray[np.str_] | None) -> NDArray[np.bool_]:
+    """Return of every beat whether fewer than half of the conducted beats around it have a P wave."""
+    told = np.asarray(p_waves)
+    n_beats = told.size if letters is None else letters.size
+    if told.shape != (n_beats,) or told.dtype.kind != "b":
+        raise SignalError(
+            f"p_waves of shape {told.shape}, {told.dtype}, expected a boolean for {n_beats} beats"
+        )
+    counts = np.ones(n_beats) if letters is None else (~np.isin(letters, ("V", "F", "Q"))).astype(np.float64)
+    ones = np.ones(_P_BEATS)
+    around = np.convolve(counts, ones, "full")[_P_BEATS // 2 :][:n_beats]
+    with_p = np.convolve(counts * told, ones, "full")[_P_BEATS // 2 :][:n_beats]
+    return np.asarray(np.rint(with_p) < _FEW_P_WAVES * np.rint(around))
+
+
 def _irregularity(rr_s: _Floats) -> _Floats:
     """Return the decision function O of Petrėnas et al. for every interval."""
-    padded = np.pad(rr_s, (_WINDOW_BEATS // 2, _WINDOW_BEATS // 2), mode="reflect")
-    around = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_BEATS + 1)  # N earlier ones and itself
-    n_pairs = _WINDOW_BEATS * (_WINDOW_BEATS + 1) / 2
+    padded = np.pad(rr_s, (_WINDOW_BEATS // 2, _WINDOW_BEATS // 2 - 1), mode="reflect")
+    around = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_BEATS)
+    n_pairs = _WINDOW_BEATS * (_WINDOW_BEATS - 1) / 2
     different = np.zeros(rr_s.size)
-    for apart in range(1, _WINDOW_BEATS + 1):  # 8 distances between two of nine intervals
+    for apart in range(1, _WINDOW_BEATS):  # seven distances between two of eight intervals
         different += (np.abs(around[:, apart:] - around[:, :-apart]) > _DIFFERENT_S).sum(axis=1)
     rr_padded = np.pad(rr_s, 1, mode="edge")
     median_s = np.median(np.lib.stride_tricks.sliding_window_view(rr_padded, 3), axis=1)
@@ -239,7 +268,7 @@ def _smoothed(values: _Floats) -> _Floats:
 
 
 def _episodes(samples: NDArray[np.int64], irregular: NDArray[np.bool_], *, shortest: float) -> _Intervals:
-    """Return the stretches of irregular beats that last long enough, short interruptions bridged."""
+    """Return the stretches of irregular beats that last long enough."""
     stretches = _true_stretches(irregular)
     if stretches.size == 0:
         return np.empty((0, 2), dtype=np.int64)
