@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import as_positive
-from analysis.glucose import GlucoseGrid, as_readings
+from analysis.glucose_grid import GlucoseGrid, as_readings
 from protocols.errors import SignalError
 
 EPISODE_MIN: Final = 15.0

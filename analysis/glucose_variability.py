@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import as_positive
-from analysis.glucose import GlucoseGrid, as_readings, high_risk, low_risk, nan_sd
+from analysis.glucose import high_risk, low_risk, nan_sd
+from analysis.glucose_grid import GlucoseGrid, as_readings
 from protocols.errors import SignalError
 
 SHORT_MEAN: Final = 5

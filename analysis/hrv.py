@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis import hrv_frequency, hrv_nonlinear
-from analysis.arrays import as_positive, as_series, as_times_ns
-from analysis.rr_artefacts import as_rr_ms, bridged, correct_rr, physiological
-from protocols.errors import SignalError
+from analysis.arrays import as_positive
+from analysis.rr_artefacts import as_rr_ms, bridged
 
 BIN_MS: Final = 7.8125
 """Task Force 1996: bins of 1/128 s for the geometric figures."""
@@ -26,10 +25,7 @@ SEGMENT_S: Final = 300.0
 
 _LEAST_SEGMENT_SHARE: Final = 0.5  # of a segment covered by valid intervals; half, so that its mean is its own
 _LEAST_GEOMETRIC_S: Final = 1200.0  # Task Force 1996: geometric figures need at least 20 min
-_LEAST_SHORT_S: Final = 60.0  # as for HF: RMSSD and its kin follow the same fast variation
-_LEAST_SHARE: Final = 0.8  # of a recording's beats that are normal; as for the windows of `hrv_frequency`
 _LONGEST_ENTROPY: Final = 20_000  # beats; more are rounded to 1 ms first, the resolution of an RR series
-_PAUSE_NS: Final = 5_000_000_000  # between two readings: a sensor sends every second, so beats are missing
 
 _Floats: TypeAlias = NDArray[np.float64]
 
@@ -269,30 +265,6 @@ def tinn_ms(rr_ms: ArrayLike, *, bin_ms: float = BIN_MS) -> _Floats:
     return _by_row(as_rr_ms(rr_ms), lambda row: bin_ms * _triangle_bins(_histogram(row, bin_ms)))
 
 
-def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., float]:
-    """Return a function of a recording's RR readings, `(rr_ms, *, times_ns) -> float`.
-
-    It rejects intervals outside 300 to 2,000 ms, sets a mark of rejection where the readings pause for 5 s,
-    repairs artefacts (`correct_rr`), and returns `figure` of the result: NaN where a fifth or more of the beats
-    were no normal ones, or less than a minute is left.
-    """
-
-    def of_recording(rr_ms: ArrayLike, *, times_ns: ArrayLike) -> float:
-        values = as_rr_ms(as_series(rr_ms, name="rr_ms"))
-        times = as_times_ns(times_ns, name="times_ns")
-        if times.size != values.size:
-            raise SignalError(f"{values.size} intervals at {times.size} times, expected as many")
-        marks = np.flatnonzero(np.diff(times) > _PAUSE_NS) + 1
-        usable = physiological(values)
-        rejected = np.isnan(usable).mean() if usable.size else 1.0
-        corrected = correct_rr(np.insert(usable, marks, np.nan))
-        poor = rejected + corrected.corrected_share >= 1.0 - _LEAST_SHARE
-        too_short = 1e-3 * np.nansum(corrected.rr_ms) < _LEAST_SHORT_S
-        return float("nan") if poor or too_short else float(np.asarray(figure(corrected.rr_ms)))
-
-    return of_recording
-
-
 def _or_nan(values: _Floats) -> _Floats:
     return np.where(values > 0.0, values, np.nan)
 
@@ -369,20 +341,9 @@ def _triangle_bins(heights: NDArray[np.int64]) -> float:
 
 def _side_bins(falling: NDArray[np.int64]) -> float:
     """Return how many bins from the top, its first, the best straight slope reaches zero."""
-    bins = np.arange(falling.size)
-    feet = np.arange(1, falling.size + 1)[:, np.newaxis]
-    slopes = falling[0] * np.maximum(1.0 - bins / feet, 0.0)
-    return float(feet[((slopes - falling) ** 2).sum(axis=-1).argmin(), 0])
-
-
-recording_mean_nn_ms = recording_figure(mean_nn_ms)
-recording_sdnn_ms = recording_figure(sdnn_ms)
-recording_rmssd_ms = recording_figure(rmssd_ms)
-recording_pnn50_percent = recording_figure(pnn_percent)
-recording_lf_ms2 = recording_figure(lambda rr_ms: hrv_frequency.welch_bands(rr_ms).lf_ms2)
-recording_hf_ms2 = recording_figure(lambda rr_ms: hrv_frequency.welch_bands(rr_ms).hf_ms2)
-recording_lf_hf = recording_figure(lambda rr_ms: hrv_frequency.welch_bands(rr_ms).lf_hf)
-recording_sd1_ms = recording_figure(hrv_nonlinear.sd1_ms)
-recording_sd2_ms = recording_figure(hrv_nonlinear.sd2_ms)
-recording_sample_entropy = recording_figure(hrv_nonlinear.sample_entropy)
-recording_dfa_alpha1 = recording_figure(hrv_nonlinear.dfa_alpha)
+    feet = np.arange(1.0, falling.size + 1.0)
+    under = (
+        np.cumsum(falling) - np.cumsum(falling * np.arange(falling.size)) / feet
+    )  # sum of slope times height
+    squares = 1.0 + (feet - 1.0) * (2.0 * feet - 1.0) / (6.0 * feet)  # sum of the slope of height 1, squared
+    return float(feet[(falling[0] * squares - 2.0 * under).argmin()])

@@ -6,9 +6,9 @@ Beats are an uneven clock. `welch_bands` draws a cubic spline through the interv
 and samples it evenly: at 4 Hz in windows of 5 minutes that overlap by half (straight line removed, Hann window,
 periodograms averaged), which gives LF and HF; and at 1 Hz over the whole recording (straight line removed, no
 window, one periodogram), which gives VLF and ULF, too slow for 5 minutes. `lomb_scargle_bands` needs no spline:
-it fits sines to the beats themselves, in the same windows and over the whole recording; its sums over all beats
-and frequencies are one fast Fourier transform of beats spread on a grid. Windows serve LF and HF there too: one
-fit to a day gives the hours of fast beats the more weight and spreads slow changes of rate into both bands.
+it fits sines to the beats themselves, in the same windows and over the whole recording. Windows serve LF and HF
+there too: one fit to a day gives the hours of fast beats the more weight and spreads slow changes of rate into
+both bands.
 
 Powers are one-sided: a sine of amplitude A has A**2 / 2, and the bands of a recording add up to its variance.
 """
@@ -16,16 +16,14 @@ Powers are one-sided: a sine of amplitude A has A**2 / 2, and the bands of a rec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, interpolate
 
-from analysis.arrays import as_positive, as_series
+from analysis.lomb_scargle import lomb_scargle_psd
 from analysis.rr_artefacts import as_rr_ms, bridged
-from protocols.errors import SignalError
 
 VLF_HZ: Final = 0.003
 """Lower edge of the very low frequencies; below is ULF. All edges: Task Force 1996, table 2."""
@@ -45,15 +43,10 @@ LEAST_ULF_S: Final = 18.0 * 3600.0
 _WINDOW_S: Final = 300.0  # Task Force 1996: short-term recordings are of 5 min
 _RATE_HZ: Final = 4.0  # ten times the upper edge of HF; general use
 _SLOW_RATE_HZ: Final = 1.0  # its half stands above HF, so that nothing folds into VLF
-_LEAST_SHARE: Final = (
-    0.8  # of a window's beats that are valid; a fifth bridged takes a fifth of the power at most
-)
+_LEAST_SHARE: Final = 0.8  # of a window's beats that are valid; a fifth bridged takes a fifth of the power
 _LEAST_BEATS: Final = 10  # in a window: it holds 60 s, so fewer are no rhythm
 _BLOCK_WINDOWS: Final = 16  # windows worked on at once; keeps memory at a part of the input's
 _MARGIN_BEATS: Final = 24  # a beat's weight in a cubic spline falls by 0.27 a beat: 1e-13 at 24
-_BLOCK_BEATS: Final = 8192  # beats spread at once
-_KERNEL_CELLS: Final = 12  # grid cells a beat is spread over; error about 1e-11, Barnett et al. 2019
-_FINE: Final = 2  # grid cells per frequency, Barnett et al. 2019
 
 _Floats: TypeAlias = NDArray[np.float64]
 
@@ -134,36 +127,6 @@ def lomb_scargle_bands(rr_ms: ArrayLike) -> BandPowers:
     return _by_row(as_rr_ms(rr_ms), _lomb_row)
 
 
-def lomb_scargle_psd(times_s: ArrayLike, values: ArrayLike, *, step_hz: float, n_frequencies: int) -> _Floats:
-    """Return the one-sided power spectral density of values at uneven times, in their unit squared per Hz.
-
-    Parameters
-    ----------
-    times_s, values
-        Shape (n,), without NaN; take the mean out of `values` before.
-    step_hz, n_frequencies
-        The frequencies are `step_hz`, 2 `step_hz` ... `n_frequencies` of them.
-
-    Returns
-    -------
-    Shape (n_frequencies,): 2 / n times the duration of n mean intervals times the periodogram of Lomb 1976,
-    whose direct sums it equals to 1e-9 of the largest.
-
-    Raises
-    ------
-    SignalError
-        If the shapes differ, there are fewer than two values or a NaN, or the step is not above 0.
-    """
-    times_s, values = as_series(times_s, name="times_s"), as_series(values, name="values")
-    step_hz = as_positive(step_hz, name="step_hz", unit="Hz")
-    if times_s.size != values.size or times_s.size < 2 or np.isnan(times_s).any() or np.isnan(values).any():
-        raise SignalError(f"{times_s.size} times, {values.size} values, expected as many, at least 2, no NaN")
-    if n_frequencies < 1:
-        raise SignalError(f"n_frequencies={n_frequencies}, expected at least 1")
-    span_s = float(times_s[-1] - times_s[0])
-    return _density((times_s - times_s[0]) * step_hz, values, n_frequencies) * span_s
-
-
 def _or_nan(values: _Floats) -> _Floats:
     return np.where(values > 0.0, values, np.nan)
 
@@ -236,19 +199,12 @@ def _lomb_density(
     times_s: _Floats, rr_ms: _Floats, step_hz: float, n: int, taper: _Floats | None = None
 ) -> _Floats:
     """Return the density at 0 (none) to `n` times `step_hz`, a straight line removed; alters its input."""
-    span_s = float(times_s[-1] - times_s[0])
     times_s -= times_s.mean()
     rr_ms -= rr_ms.mean()
     rr_ms -= times_s * ((times_s @ rr_ms) / (times_s @ times_s))
     if taper is not None:
         rr_ms *= taper / np.sqrt(np.mean(taper**2))
-    times_s -= times_s[0]
-    times_s *= step_hz
-    density = np.empty(n + 1)
-    density[0] = 0.0
-    density[1:] = _density(times_s, rr_ms, n)
-    density *= span_s
-    return density
+    return np.append(0.0, lomb_scargle_psd(times_s, rr_ms, step_hz=step_hz, n_frequencies=n))
 
 
 def _windows(times_s: _Floats, valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
@@ -323,62 +279,3 @@ def _detrended(windows: _Floats, *, in_place: bool = False) -> _Floats:
     for row, slope in zip(rest, slopes, strict=True):  # windows; saves an array of all of them
         row -= slope * centred
     return np.asarray(rest)
-
-
-def _density(cycles: _Floats, values: _Floats, n: int) -> _Floats:
-    """Return the density of Lomb 1976 for 1 to `n` times the unit of `cycles`, for a span of 1 s."""
-    twice = _trigonometric_sums(cycles, None, 2 * n)[2::2].copy()
-    sums = _trigonometric_sums(cycles, values, n)[1:]
-    sums *= np.exp(-0.5j * np.angle(twice))  # to the phase at which sine and cosine are orthogonal
-    of_double = np.abs(twice)
-    least = cycles.size * 1e-9  # a sine that is 0 at every beat has no power
-    sine = (cycles.size - of_double) / 2.0
-    density = np.where(sine > least, sums.imag**2 / np.maximum(sine, least), 0.0)
-    density += sums.real**2 / ((cycles.size + of_double) / 2.0)
-    density /= cycles.size - 1
-    return np.asarray(density)
-
-
-def _trigonometric_sums(cycles: _Floats, values: _Floats | None, n: int) -> NDArray[np.complex128]:
-    """Return the sums of values (1 for None) * exp(2 pi i k cycles), for k from 0 to `n` inclusive.
-
-    Beats are spread on a grid of twice as many cells as there are frequencies, transformed, and the transform
-    of the kernel divided out.
-    """
-    n_cells = fft.next_fast_len(max(2 * _FINE * (n + 1), 2 * _KERNEL_CELLS), real=True)
-    grid = np.zeros(n_cells)
-    for start in range(0, cycles.size, _BLOCK_BEATS):  # bounds the memory
-        places = np.mod(cycles[start : start + _BLOCK_BEATS], 1.0) * n_cells
-        first = np.ceil(places - _KERNEL_CELLS / 2.0).astype(np.int64)
-        places -= first  # distance to the first cell, from 0 to half a kernel
-        for k in range(_KERNEL_CELLS):  # the cells of the kernel, not the beats
-            weights = _kernel(places - k)
-            if values is not None:
-                weights *= values[start : start + _BLOCK_BEATS]
-            np.add.at(grid, np.mod(first + k, n_cells), weights)
-    sums = fft.rfft(grid)[: n + 1]
-    del grid
-    np.conj(sums, out=sums)
-    sums /= _kernel_transform(n, n_cells)
-    return np.asarray(sums)
-
-
-@lru_cache(maxsize=8)  # windows of one length share it
-def _kernel_transform(n: int, n_cells: int) -> _Floats:
-    """Return the transform of the kernel at 0 to `n` cycles over all cells."""
-    half = _KERNEL_CELLS / 2.0
-    of_kernel = np.zeros(n + 1)
-    frequencies = np.arange(n + 1) * (2.0 * np.pi * half / n_cells)
-    for node, weight in zip(*np.polynomial.legendre.leggauss(4 * _KERNEL_CELLS), strict=True):
-        if node > 0.0:  # the kernel is even
-            of_kernel += (
-                2.0 * weight * half * float(_kernel(np.array(node * half))) * np.cos(frequencies * node)
-            )
-    of_kernel.flags.writeable = False
-    return of_kernel
-
-
-def _kernel(distance: _Floats) -> _Floats:
-    """Return the exponential of a semicircle, Barnett et al. 2019, for distances in cells."""
-    inside = 1.0 - (distance * (2.0 / _KERNEL_CELLS)) ** 2
-    return np.asarray(np.exp(2.30 * _KERNEL_CELLS * (np.sqrt(np.maximum(inside, 0.0)) - 1.0)))
