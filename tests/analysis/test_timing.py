@@ -1,4 +1,4 @@
-"""Rate, jitter and gaps of known clocks, and values on a common clock."""
+"""Rate, jitter and gaps of known clocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analysis.timing import effective_rate_hz, find_gaps, jitter_s, resample_to_clock
+from analysis.timing import effective_rate_hz, find_gaps, jitter_s, nominal_period_ns
 from protocols.errors import SignalError
 
 START_NS = 1_790_000_000_000_000_000
@@ -46,60 +46,16 @@ def test_too_few_times_have_no_rate(times_ns: list[int]) -> None:
     assert np.isnan(jitter_s(times_ns))
 
 
-def test_a_slow_sine_is_the_same_on_another_clock() -> None:
-    times_ns = clock(100.0, 3000, jitter_ns=100_000)
-    values = np.sin(2 * np.pi * 0.5 * (times_ns - START_NS) / 1e9)
-    found = resample_to_clock(
-        values, times_ns, start_ns=START_NS + 500_000_000, rate_hz=64.0, n_samples=1800, longest_gap_s=0.1
-    )
-    expected = np.sin(2 * np.pi * 0.5 * (0.5 + np.arange(1800) / 64.0))
-    np.testing.assert_allclose(
-        found, expected, atol=2e-3
-    )  # linear: (2 pi 0.5 / 100)^2 / 8 = 1.2e-4, and the filter
-
-
-def test_what_the_slower_clock_cannot_hold_does_not_fold_down() -> None:
-    times_ns = clock(250.0, 5000)
-    noise = np.sin(2 * np.pi * 62.0 * (times_ns - START_NS) / 1e9)  # would fold to 2 Hz at 60 Hz
-    found = resample_to_clock(
-        noise, times_ns, start_ns=START_NS, rate_hz=60.0, n_samples=1000, longest_gap_s=0.1
-    )
-    assert np.abs(found[60:-60]).max() < 0.01
-
-
-def test_gaps_missing_samples_and_ends_stay_empty() -> None:
-    times_ns = clock(100.0, 1000, lost=slice(300, 400))
-    values = np.vstack([np.ones(900), np.arange(900.0)])
-    values[0, 500:600] = np.nan  # 6 to 7 s of the clock
-    found = resample_to_clock(
-        values, times_ns, start_ns=START_NS - 1_000_000_000, rate_hz=100.0, n_samples=1200, longest_gap_s=0.05
-    )
-    sample = np.arange(1200) - 100
-    outside = (sample < 0) | (sample > 999)
-    gap = (sample > 299) & (sample < 400)
-    missing = (sample > 599) & (sample < 700)
-    np.testing.assert_array_equal(np.isnan(found[1]), outside | gap)
-    np.testing.assert_array_equal(np.isnan(found[0]), outside | gap | missing)
-    np.testing.assert_allclose(found[0][~np.isnan(found[0])], 1.0, rtol=1e-12)
-
-
-def test_nothing_but_missing_samples_gives_none() -> None:
-    for values, times_ns in ((np.full(9, np.nan), np.arange(9)), (np.empty(0), np.empty(0, np.int64))):
-        found = resample_to_clock(values, times_ns, start_ns=0, rate_hz=1.0, n_samples=4, longest_gap_s=1.0)
-        assert np.isnan(found).all()
-
-
 @pytest.mark.parametrize(
-    ("values", "times_ns", "options", "says"),
-    [
-        ([1.0], [1, 2], {}, "1 values at 2 times"),
-        ([1.0, 2.0], [2, 1], {}, "go back"),
-        ([1.0, 2.0], [1.5, 2.5], {}, "expected integers"),
-        ([1.0, 2.0], [1, 2], {"rate_hz": 0.0}, "rate_hz=0.0"),
-        ([1.0, 2.0], [1, 2], {"longest_gap_s": -1.0}, "longest_gap_s=-1.0"),
-    ],
+    ("times_ns", "says"),
+    [([2, 1], "go back"), ([1.5, 2.5], "expected integers"), ([[1, 2]], "expected integers")],
 )
-def test_misuse_is_named(values, times_ns, options, says: str) -> None:  # type: ignore[no-untyped-def]
-    parameters = {"start_ns": 0, "rate_hz": 1.0, "n_samples": 3, "longest_gap_s": 1.0} | options
-    with pytest.raises(SignalError, match=says):
-        resample_to_clock(values, times_ns, **parameters)
+def test_misuse_is_named(times_ns: list[float], says: str) -> None:
+    for measure in (effective_rate_hz, jitter_s, find_gaps, nominal_period_ns):
+        with pytest.raises(SignalError, match=says):
+            measure(times_ns)
+
+
+def test_a_rate_that_is_none_is_refused() -> None:
+    with pytest.raises(SignalError, match="rate_hz=0"):
+        find_gaps([1, 2], rate_hz=0.0)
