@@ -212,7 +212,7 @@ def agreement(pairs: OximeterPairs, statistics: Statistics) -> BlandAltman:
     """Return bias, limits of agreement and variance components, in percent, several pairs of each subject."""
     usable, _ = usable_pairs(pairs, statistics.band_edges)
     return bland_altman(
-        usable.test_percent, usable.reference_percent, subject=usable.subjects, design="varying_truth"
+        usable.test_percent, usable.reference_percent, subject=usable.subjects, design="repeated_varying"
     )
 
 

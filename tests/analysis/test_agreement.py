@@ -47,7 +47,7 @@ def test_several_pairs_of_each_subject_give_the_variance_components(shared: Path
     machine = np.concatenate([data["S1"], data["S2"], data["S3"]])
     observers = np.concatenate([(data[f"J{k}"] + data[f"R{k}"]) / 2 for k in (1, 2, 3)])
     subject = np.tile(data["subject"], 3)
-    found = bland_altman(machine, observers, subject=subject, design="varying_truth")
+    found = bland_altman(machine, observers, subject=subject, design="repeated_varying")
     assert found.bias == pytest.approx(15.663, abs=0.0005)
     assert found.sd == pytest.approx(20.319, abs=0.0005)
     assert (found.n_pairs, found.n_subjects) == (255, 85)
@@ -59,7 +59,7 @@ def test_unequal_numbers_of_pairs_recover_the_true_components(rng: np.random.Gen
     subject = np.repeat(np.arange(4000), rng.integers(1, 9, 4000))
     between = rng.normal(0.0, 2.0, 4000)[subject]
     test = 1.0 + between + rng.normal(0.0, 3.0, subject.size)
-    found = bland_altman(test, np.zeros(subject.size), subject=subject, design="varying_truth")
+    found = bland_altman(test, np.zeros(subject.size), subject=subject, design="repeated_varying")
     # standard errors here: about 0.12 of the variance between subjects, 0.1 of the one within
     assert found.between_variance == pytest.approx(4.0, abs=0.5)
     assert found.within_variance == pytest.approx(9.0, abs=0.4)
@@ -67,7 +67,7 @@ def test_unequal_numbers_of_pairs_recover_the_true_components(rng: np.random.Gen
 
 def test_a_negative_component_between_subjects_counts_as_none() -> None:
     subject = ["a", "a", "b", "b"]
-    found = bland_altman([1.0, -1.0, 1.0, -1.0], np.zeros(4), subject=subject, design="varying_truth")
+    found = bland_altman([1.0, -1.0, 1.0, -1.0], np.zeros(4), subject=subject, design="repeated_varying")
     assert found.between_variance == 0.0
     assert found.sd == pytest.approx(np.sqrt(2.0))
 
@@ -79,7 +79,7 @@ def test_order_of_pairs_and_names_of_subjects_do_not_matter(pairs, random) -> No
     results = []
     for rows, names in ((pairs, "abcd"), (shuffled, "zyxw")):
         test, reference, subject = zip(*rows, strict=True)
-        found = bland_altman(test, reference, subject=[names[s] for s in subject], design="varying_truth")
+        found = bland_altman(test, reference, subject=[names[s] for s in subject], design="repeated_varying")
         results.append((found.bias, found.sd, found.lower, found.upper))
     assert results[0] == pytest.approx(results[1], rel=1e-9, abs=1e-9, nan_ok=True)
 
@@ -89,7 +89,7 @@ def test_pairs_with_nan_are_left_out_and_too_few_give_nan() -> None:
     assert (found.bias, found.n_pairs) == (2.0, 2)
     assert np.isnan(bland_altman([1.0], [0.0]).sd)
     assert np.isnan(bland_altman([], []).bias)
-    one_each = bland_altman([1.0, 2.0], [0.0, 0.0], subject=["a", "b"], design="varying_truth")
+    one_each = bland_altman([1.0, 2.0], [0.0, 0.0], subject=["a", "b"], design="repeated_varying")
     assert one_each.bias == 1.5
     assert np.isnan(one_each.sd)
 
@@ -118,11 +118,11 @@ def test_undefined_replicates_are_left_out_of_the_interval() -> None:
     [
         ({"test": [1.0], "reference": [1.0, 2.0]}, "1 test values for 2"),
         ({"design": "linked"}, "design='linked'"),
-        ({"design": "varying_truth"}, "subject=None"),
-        ({"design": "varying_truth", "subject": ["a"]}, "one for each of 2 pairs"),
+        ({"design": "repeated_varying"}, "subject=None"),
+        ({"design": "repeated_varying", "subject": ["a"]}, "one for each of 2 pairs"),
         ({"coverage": 95.0}, "coverage=95.0"),
         ({"test": [1.0, np.inf]}, "infinite"),
-        ({"test": [[1.0, 2.0]]}, "one dimension"),
+        ({"test": [[1.0, 2.0]]}, "test of shape"),
     ],
 )
 def test_misuse_is_named(arguments, says: str) -> None:  # type: ignore[no-untyped-def]
