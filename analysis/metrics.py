@@ -1,21 +1,25 @@
 """What a clinical protocol can ask for: the table of metrics, and the one way from evidence to measurements.
 
-Evidence is what the sessions of a study were turned into: `OximeterPairs` for the measurand `spo2`, a sequence
-of `RecordResult` for `qrs`, a sequence of `SignalFigures` for `signal`. The figures of one recording are the
+Evidence is what the sessions of a study were turned into: `OximeterPairs` for the measurand `spo2`, a
+`PairedStudy` for others that compare readings, a sequence of `RecordResult` for `qrs`, of `SignalFigures` for
+`signal`. The figures of one recording are the
 entries of `signal_metrics.SIGNAL_METRICS`; every one of them is a metric here, pooled over the subjects.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_detection, oximetry, signal_study
+from analysis import beat_detection, oximetry, paired_metrics, signal_study
 from analysis.agreement import BlandAltman, Estimate
 from analysis.beat_detection import RecordResult
+from analysis.metric import Metric
 from analysis.oximetry import OximeterPairs
+from analysis.paired_metrics import PairedMetric
+from analysis.paired_study import PLAUSIBLE, Excluded, PairedStudy, paired_facts, usable_by
 from analysis.signal_metrics import SIGNAL_METRICS
 from analysis.signal_study import mean_over_subjects
 from protocols.clinical.criteria import ClinicalProtocol, Measurement, Statistics
@@ -23,31 +27,6 @@ from protocols.errors import SignalError
 
 _EC57: Final = "ANSI/AAMI EC57, as bxb of the WFDB software does it"
 _BLAND_ALTMAN: Final = "Bland & Altman 2007, section 3, doi:10.1080/10543400701329422"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One entry of the table.
-
-    Parameters
-    ----------
-    measurand
-        What kind of evidence it is computed from.
-    unit
-        UCUM code of its value.
-    function
-        Computes it from evidence and a protocol's statistics.
-    channels
-        What the evidence is taken from: names of a recording's channels.
-    source
-        Where it is defined.
-    """
-
-    measurand: str
-    unit: str
-    function: Callable[[Any, Statistics], Estimate]
-    channels: tuple[str, ...]
-    source: str
 
 
 def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float], list[Measurement]]:
@@ -84,10 +63,43 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
                 high=estimate.high,
                 level=estimate.level,
                 method=estimate.method,
+                label=_grade(metric, estimate.value),
+                n_poor=int(estimate.details.get("recordings_without_value", 0)),
                 details=estimate.details,
             )
         )
     return DESIGN_FACTS[protocol.measurand](evidence, protocol.statistics), measurements
+
+
+def excluded(protocol: ClinicalProtocol, evidence: Any) -> tuple[Excluded, ...]:
+    """Return the moments that make no pair under a protocol, each with its reason; evidence as in `measure`."""
+    if not isinstance(evidence, PairedStudy):
+        return ()
+    return usable_by(evidence, protocol.statistics).excluded
+
+
+def _grade(metric: Metric, value: float) -> str:
+    """Return what a value is called where it is a grade."""
+    return metric.grades[int(value) - 1] if metric.grades and math.isfinite(value) else ""
+
+
+def _readings(measurand: str, quantity: str) -> dict[str, Metric]:
+    """Return the metrics that any quantity has whose readings are compared pair by pair."""
+    unit = PLAUSIBLE[quantity][2]
+    functions: dict[str, tuple[str, PairedMetric, str]] = {
+        "bias": (unit, paired_metrics.mean_difference(quantity), "mean of test minus reference"),
+        "sd": (unit, paired_metrics.sd_of_differences(quantity), "standard deviation, n - 1"),
+        "rms": (unit, paired_metrics.root_mean_square(quantity), "root mean square of the differences"),
+        "mae": (unit, paired_metrics.mean_absolute_difference(quantity), "mean absolute difference"),
+        "mape": ("%", paired_metrics.mean_absolute_percentage(quantity), "mean over pairs, of the reference"),
+        "lower_limit_of_agreement": (unit, paired_metrics.limit_of_agreement(quantity, "lower"), _BLAND_ALTMAN),
+        "upper_limit_of_agreement": (unit, paired_metrics.limit_of_agreement(quantity, "upper"), _BLAND_ALTMAN),
+        "read_rate": ("%", paired_metrics.read_rate(quantity), "share of moments with a value"),
+    }
+    return {
+        f"{quantity}_{name}": Metric(measurand, metric_unit, function, (quantity,), source)
+        for name, (metric_unit, function, source) in functions.items()
+    }
 
 
 def _of_agreement(choose: Callable[[BlandAltman], float]) -> Callable[[OximeterPairs, Statistics], Estimate]:
@@ -129,6 +141,13 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "qrs_positive_predictivity_average": _qrs(beat_detection.average_positive_predictivity, _EC57),
         "qrs_offset_median": _qrs(beat_detection.median_offset, "detected minus reference", "ms"),
         "qrs_jitter": _qrs(beat_detection.jitter, "standard deviation within records", "ms"),
+        **_readings("blood_pressure", "sbp"),
+        **_readings("blood_pressure", "dbp"),
+        **_readings("heart_rate", "heart_rate"),
+        **_readings("respiratory_rate", "respiratory_rate"),
+        **_readings("temperature", "temperature"),
+        **_readings("glucose", "glucose"),
+        **_readings("steps", "steps"),
         **{
             name: Metric("signal", metric.unit, mean_over_subjects(name), metric.channels, metric.source)
             for name, metric in SIGNAL_METRICS.items()
@@ -140,6 +159,12 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
 DESIGN_FACTS: Final[Mapping[str, Callable[[Any, Statistics], dict[str, float]]]] = MappingProxyType(
     {
         "spo2": oximetry.design_facts,
+        "blood_pressure": lambda study, statistics: paired_facts(study, "sbp", statistics),
+        "heart_rate": lambda study, statistics: paired_facts(study, "heart_rate", statistics),
+        "respiratory_rate": lambda study, statistics: paired_facts(study, "respiratory_rate", statistics),
+        "temperature": lambda study, statistics: paired_facts(study, "temperature", statistics),
+        "glucose": lambda study, statistics: paired_facts(study, "glucose", statistics),
+        "steps": lambda study, statistics: paired_facts(study, "steps", statistics),
         "qrs": beat_detection.design_facts,
         "signal": signal_study.design_facts,
     }

@@ -1,14 +1,21 @@
 """Pairs of readings: a device under test against its reference, by time.
 
-The time that the reference covers is cut into windows of equal length; each gives at most one pair: the mean of
-the reference's readings and the mean of the device's, or NaN where the device showed none. A window makes a
-pair only where the reference has been stable, as controlled desaturation studies pair at plateaus only: then
-neither the delay of a device's averaging nor a lag of its clock moves the difference.
+*Windows.* The time that the reference covers is cut into windows of equal length; each gives at most one pair:
+the mean of the reference's readings and the mean of the device's, or NaN where the device showed none. A window
+makes a pair only where the reference has been stable, as controlled desaturation studies pair at plateaus only:
+then neither the delay of a device's averaging nor a lag of its clock moves the difference.
+
+*Nearest.* Each reading of the reference is paired with the nearest of the device, as with samples of blood.
+
+*Bracketed.* Each reading of the device is paired with the mean of the reference's readings just before and just
+after it, as in sequential measurements of blood pressure on one arm.
+
+*Spans.* Each stated span of time gives one pair, as counts of steps in a bout of walking.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,12 +40,23 @@ class PairedReadings:
         Shape (n_pairs,); the device under test is NaN where it showed nothing.
     n_unstable
         Windows with a reference that was not, or not yet, stable: no pairs.
+    unpaired
+        Time and reason of each reading that could make no pair.
+    change
+        By how much the reference's two readings around a bracketed one differ, the later minus the earlier,
+        shape (n_pairs,); NaN for other rules.
     """
 
     times_ns: NDArray[np.int64]
     reference_percent: NDArray[np.float64]
     test_percent: NDArray[np.float64]
-    n_unstable: int
+    n_unstable: int = 0
+    unpaired: tuple[tuple[int, str], ...] = ()
+    change: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if self.change.shape != self.times_ns.shape:
+            object.__setattr__(self, "change", np.full(self.times_ns.size, np.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +117,92 @@ def pair_readings(
         reference_percent=(np.add.reduceat(reference, starts) / counts)[stable],
         test_percent=_means((test_ns - reference_ns[0]) // window_ns, test, windows)[stable],
         n_unstable=int((~stable).sum()),
+    )
+
+
+def pair_nearest(
+    reference_times_ns: ArrayLike,
+    reference: ArrayLike,
+    test_times_ns: ArrayLike,
+    test: ArrayLike,
+    *,
+    window_s: float,
+) -> PairedReadings:
+    """Return each reading of the reference with the nearest of the device, at most `window_s` away.
+
+    Each reading of the device serves one pair: that of the nearest reading of the reference that has it for
+    nearest, the earlier of two as near. A reading of the reference that is left without has NaN: the device
+    showed nothing.
+
+    Parameters
+    ----------
+    reference_times_ns, test_times_ns
+        UTC of every reading, ascending, shapes (n_reference,) and (n_test,).
+    reference, test
+        The readings; NaN where none was shown.
+    window_s
+        Largest distance of a pair.
+
+    Raises
+    ------
+    SignalError
+        If times go back, shapes differ, values are infinite, or `window_s` is not above 0.
+    """
+    window_ns = round(as_positive(window_s, name="window_s", unit="s") * _NS_PER_S)
+    reference_ns, reference = _shown(reference_times_ns, reference, name="reference")
+    test_ns, test = _shown(test_times_ns, test, name="test")
+    paired = np.full(reference.size, np.nan)
+    if reference.size and test.size:
+        after = np.minimum(np.searchsorted(test_ns, reference_ns), test.size - 1)
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(
+            np.abs(test_ns[before] - reference_ns) <= np.abs(test_ns[after] - reference_ns), before, after
+        )
+        distance_ns = np.abs(test_ns[nearest] - reference_ns)
+        order = np.lexsort((np.arange(reference.size), distance_ns))
+        first = np.unique(nearest[order], return_index=True)[1]
+        served = order[first]
+        served = served[distance_ns[served] <= window_ns]
+        paired[served] = test[nearest[served]]
+    return PairedReadings(reference_ns, reference, paired)
+
+
+def pair_bracketed(
+    reference_times_ns: ArrayLike,
+    reference: ArrayLike,
+    test_times_ns: ArrayLike,
+    test: ArrayLike,
+    *,
+    window_s: float,
+) -> PairedReadings:
+    """Return each reading of the device with the mean of the reference's just before and just after it.
+
+    Both are at most `window_s` away, inclusive; a reading of the device that lacks either makes no pair and is
+    listed. Parameters and errors as `pair_nearest`.
+    """
+    window_ns = round(as_positive(window_s, name="window_s", unit="s") * _NS_PER_S)
+    reference_ns, reference = _shown(reference_times_ns, reference, name="reference")
+    test_ns, test = _shown(test_times_ns, test, name="test")
+    if reference.size == 0:
+        unpaired = tuple((int(t), "no reading of the reference") for t in test_ns)
+        return PairedReadings(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0), unpaired=unpaired)
+    after = np.searchsorted(reference_ns, test_ns)
+    before = after - 1
+    has_before, has_after = before >= 0, after < reference.size
+    before, after = np.maximum(before, 0), np.minimum(after, reference.size - 1)
+    has_before &= test_ns - reference_ns[before] <= window_ns
+    has_after &= reference_ns[after] - test_ns <= window_ns
+    whole = has_before & has_after
+    missing = np.where(has_before, "after", np.where(has_after, "before", "before or after"))
+    return PairedReadings(
+        times_ns=test_ns[whole],
+        reference_percent=0.5 * (reference[before] + reference[after])[whole],
+        test_percent=test[whole],
+        unpaired=tuple(
+            (int(time_ns), f"no reading of the reference {side} it within {window_s:g} s")
+            for time_ns, side in zip(test_ns[~whole], missing[~whole], strict=True)
+        ),
+        change=(reference[after] - reference[before])[whole],
     )
 
 

@@ -15,12 +15,13 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from analysis.metrics import measure
+from analysis.metrics import excluded, measure
 from lab_api.evidence.records import Evidence, Source, StreamAccount, counted
 from protocols.clinical.criteria import ClinicalProtocol
 from protocols.clinical.library import shipped
@@ -44,25 +45,41 @@ class Evaluation:
         return _canonical(self.document)
 
 
-def clinical_protocol(protocol_id: str, variant: str | None = None) -> ClinicalProtocol:
-    """Return a shipped clinical protocol, as it applies to a variant.
+def clinical_protocol(
+    protocol_id: str, variant: str | None = None, parameters: Mapping[str, float] = MappingProxyType({})
+) -> ClinicalProtocol:
+    """Return a shipped clinical protocol as it applies to a variant, with its parameters stated.
 
     Raises
     ------
     DefinitionError
-        If there is no such protocol or variant, or a variant is needed and none was named.
+        If there is no such protocol, variant or parameter, or a needed one was not named.
     """
     protocols = shipped()
     if protocol_id not in protocols:
         raise DefinitionError(
             f"clinical protocol {protocol_id!r}, expected one of {', '.join(sorted(protocols))}"
         )
-    protocol = protocols[protocol_id]
+    return applied(protocols[protocol_id], variant, parameters)
+
+
+def applied(
+    protocol: ClinicalProtocol,
+    variant: str | None = None,
+    parameters: Mapping[str, float] = MappingProxyType({}),
+) -> ClinicalProtocol:
+    """Return a clinical protocol as it applies to a variant, with its parameters stated.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such variant or parameter, or a needed one was not named.
+    """
     if variant is not None:
-        return protocol.select(variant)
+        return protocol.select(variant).settle(parameters)
     if protocol.variants:
-        raise DefinitionError(f"{protocol_id} needs a variant, expected one of {', '.join(protocol.variants)}")
-    return protocol
+        raise DefinitionError(f"{protocol.id} needs a variant, expected one of {', '.join(protocol.variants)}")
+    return protocol.settle(parameters)
 
 
 def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:
@@ -83,6 +100,7 @@ def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:
         "verdict": verdict.as_dict(),
         "gaps": _said_of_gaps(evidence.sources),
         "facts": {name: _finite(value) for name, value in facts.items()},
+        "excluded": [dataclasses.asdict(moment) for moment in excluded(protocol, evidence.measured)],
         "items": dict(evidence.items),
     }
     evaluation_id = _hash(_canonical(document))

@@ -17,6 +17,7 @@ from lab_api.evidence.records import Part, Source, StreamAccount
 from lab_api.evidence.waveforms import read_waveform
 from lab_api.store.session_store import AnnotationSet, Session, SessionStore, StreamKey
 from protocols.clinical.criteria import ClinicalProtocol, Pairing
+from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError
 
 
@@ -73,7 +74,7 @@ def from_recording(recording: Recording, protocol: ClinicalProtocol) -> Part:
     return Part(Source(recording.name, recording.name, _hash(recording), _figures(result)), result)
 
 
-def joined(parts: Sequence[Part]) -> list[RecordResult]:
+def joined(parts: Sequence[Part], _subjects: SubjectFacts) -> list[RecordResult]:
     """Return the comparisons of all sources."""
     return [part.measured for part in parts]
 

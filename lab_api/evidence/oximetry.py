@@ -21,6 +21,7 @@ from lab_api.evidence.records import (
 )
 from lab_api.store.session_store import Session, SessionStore
 from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.subjects import SubjectFacts
 
 _SPO2: Final = "spo2"
 _LONGEST_LAG_S: Final = 20.0
@@ -57,7 +58,7 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
     return Part(source, pairs, items)
 
 
-def joined(parts: Sequence[Part]) -> OximeterPairs:
+def joined(parts: Sequence[Part], _subjects: SubjectFacts) -> OximeterPairs:
     """Return the pairs of all sessions, each with its subject."""
     return OximeterPairs.gather((part.source.subject, part.measured) for part in parts)
 

@@ -14,6 +14,7 @@ from lab_api.evidence.records import TEST_ROLE, Part, Source, StreamAccount, the
 from lab_api.evidence.waveforms import read_waveform
 from lab_api.store.session_store import Session, SessionDevice, SessionStore
 from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError, SignalError
 
 _ACCELERATION: Final = {"m/s2": 1.0, "m[g]": 9.80665e-3, "[g]": 9.80665}
@@ -93,7 +94,7 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
     return Part(source, SignalFigures(session.subject, figures), items)
 
 
-def joined(parts: Sequence[Part]) -> list[SignalFigures]:
+def joined(parts: Sequence[Part], _subjects: SubjectFacts) -> list[SignalFigures]:
     """Return the figures of all sessions."""
     return [part.measured for part in parts]
 

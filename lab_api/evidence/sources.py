@@ -1,4 +1,4 @@
-"""From what was recorded to what a clinical protocol judges: sessions or WFDB records -> evidence.
+"""From what was recorded to what a clinical protocol judges: sessions, WFDB records or tables -> evidence.
 
 A session's part of the evidence depends on that session and the protocol alone, so the parts can be taken side
 by side: on all cores, or by the workers of a Dask scheduler. They are joined in the order the sessions were
@@ -17,18 +17,36 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from firmware_sim.recordings import Recording, read_wfdb
-from lab_api.evidence import beats, oximetry, signals
+from lab_api.evidence import beats, oximetry, paired, signals, tables
+from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.records import Evidence, Part
 from lab_api.store.session_store import Session, SessionStore
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.subjects import NOTHING_KNOWN, SubjectFacts
 from protocols.errors import DefinitionError, TransportError
 
 _DASK_TIMEOUT_S: Final = 10
 
 
-def from_sessions(store: SessionStore, session_ids: Sequence[str], protocol: ClinicalProtocol) -> Evidence:
+def from_sessions(
+    store: SessionStore,
+    session_ids: Sequence[str],
+    protocol: ClinicalProtocol,
+    subjects: SubjectFacts = NOTHING_KNOWN,
+) -> Evidence:
     """Return the evidence that sessions hold for a protocol's measurand, taken in this process.
+
+    Parameters
+    ----------
+    store
+        Where the sessions are.
+    session_ids
+        In the order in which they are to be reported.
+    protocol
+        Whose measurand and pairing rule hold.
+    subjects
+        What is known of the subjects.
 
     Raises
     ------
@@ -39,16 +57,38 @@ def from_sessions(store: SessionStore, session_ids: Sequence[str], protocol: Cli
     """
     _check_ids(session_ids)
     from_session = _OF_MEASURAND[protocol.measurand].from_session
-    return _joined([from_session(store, store.session(i), protocol) for i in session_ids], protocol)
+    parts = [from_session(store, store.session(i), protocol) for i in session_ids]
+    return _joined(parts, protocol, subjects)
 
 
 def from_folder(
-    folder: Path, session_ids: Sequence[str], protocol: ClinicalProtocol, *, workers: Executor | None
+    folder: Path,
+    session_ids: Sequence[str],
+    protocol: ClinicalProtocol,
+    subjects: SubjectFacts = NOTHING_KNOWN,
+    *,
+    workers: Executor | None,
 ) -> Evidence:
     """Return the same as `from_sessions` of the embedded store in `folder`, taken by workers that reach it."""
     _check_ids(session_ids)
     n = len(session_ids)
-    return _joined(_mapped(workers, _of_session, [folder] * n, session_ids, [protocol] * n), protocol)
+    parts = _mapped(workers, _of_session, [folder] * n, session_ids, [protocol] * n)
+    return _joined(parts, protocol, subjects)
+
+
+def from_tables(
+    paths: Sequence[Path], protocol: ClinicalProtocol, subjects: SubjectFacts = NOTHING_KNOWN
+) -> Evidence:
+    """Return the evidence that tables of pairs hold for a protocol that compares readings.
+
+    Raises
+    ------
+    StoreError
+        If a table cannot be read.
+    DefinitionError
+        If the protocol judges something else, or a table has a mistake; names file, line and column.
+    """
+    return _joined([tables.from_table(path, protocol) for path in paths], protocol, subjects)
 
 
 def from_recordings(recordings: Sequence[Recording], protocol: ClinicalProtocol) -> Evidence:
@@ -127,10 +167,16 @@ def _check_ids(session_ids: Sequence[str]) -> None:
         raise DefinitionError("a session is named twice, expected each once")
 
 
-def _joined(parts: Sequence[Part], protocol: ClinicalProtocol) -> Evidence:
-    names = parts[0].items if parts else ()
-    items = {name: [value for part in parts for value in part.items[name]] for name in names}
-    measured = _OF_MEASURAND[protocol.measurand].joined(parts)
+def _joined(
+    parts: Sequence[Part], protocol: ClinicalProtocol, subjects: SubjectFacts = NOTHING_KNOWN
+) -> Evidence:
+    names = dict.fromkeys(name for part in parts for name in part.items)
+    items: dict[str, list[Any]] = {name: [] for name in names}
+    for part in parts:
+        n = max((len(column) for column in part.items.values()), default=0)
+        for name in names:
+            items[name] += part.items.get(name, [None] * n)
+    measured = _OF_MEASURAND[protocol.measurand].joined(parts, subjects)
     return Evidence(measured, tuple(part.source for part in parts), items)
 
 
@@ -139,12 +185,17 @@ class _Measurand:
     """How evidence of one kind is taken from a session, and joined."""
 
     from_session: Callable[[SessionStore, Session, ClinicalProtocol], Part]
-    joined: Callable[[Sequence[Part]], Any]
+    joined: Callable[[Sequence[Part], SubjectFacts], Any]
 
 
 _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
     {
         "spo2": _Measurand(oximetry.from_session, oximetry.joined),
+        **{
+            measurand: _Measurand(paired.from_session, paired.joined)
+            for measurand in QUANTITIES
+            if measurand != "spo2"
+        },
         "qrs": _Measurand(beats.from_session, beats.joined),
         "signal": _Measurand(signals.from_session, signals.joined),
     }

@@ -14,6 +14,7 @@ from lab_api.evidence.sources import from_sessions
 from lab_api.problems import problem_responses
 from lab_api.report import html
 from lab_api.state import LabState
+from protocols.clinical.subjects import check_subjects
 
 MAX_SESSIONS = 1000
 
@@ -29,6 +30,18 @@ class NewEvaluation(BaseModel):
 
     protocol: str = Field(max_length=100, examples=["iso-80601-2-61-2017"])
     variant: str | None = Field(default=None, max_length=100, examples=[None])
+    parameters: dict[str, float] = Field(
+        default={},
+        max_length=20,
+        description="Numbers that the protocol leaves open, such as a maker's claim",
+        examples=[{}],
+    )
+    subjects: dict[str, dict[str, str | float | None]] = Field(
+        default={},
+        max_length=MAX_SESSIONS,
+        description="What is known of the subjects, as far as the protocol's design asks for it",
+        examples=[{"S-001": {"sex": "female", "age_years": 34}}],
+    )
     sessions: list[str] = Field(
         min_length=1, max_length=MAX_SESSIONS, examples=[["18d75b8423f3000082175eda0dff51d3"]]
     )
@@ -61,6 +74,9 @@ class EvaluationModel(BaseModel):
     )
     gaps: str = Field(default="", description="What is missing from the data, in a sentence")
     facts: dict[str, float | None] = Field(description="What the sample of the study is like")
+    excluded: list[dict[str, Any]] = Field(
+        default=[], description="Moments that make no pair, each with its reason"
+    )
     items: dict[str, list[Any]] = Field(description="The single pairs, as columns of equal length")
 
 
@@ -89,8 +105,9 @@ class EvaluationList(BaseModel):
 )
 def run_evaluation(new: NewEvaluation, lab: LabState, request: Request, response: Response) -> EvaluationModel:
     """Judge sessions by a clinical protocol. The same sessions give the same evaluation."""
-    protocol = clinical_protocol(new.protocol, new.variant)
-    evaluation = evaluate(from_sessions(lab.store, new.sessions, protocol), protocol)
+    protocol = clinical_protocol(new.protocol, new.variant, new.parameters)
+    subjects = check_subjects(new.subjects)
+    evaluation = evaluate(from_sessions(lab.store, new.sessions, protocol, subjects), protocol)
     if not EvaluationFolder(lab.settings.evaluations_folder).keep(evaluation):
         response.status_code = 200
     response.headers["Location"] = request.url_for("get_evaluation", evaluation_id=evaluation.id).path

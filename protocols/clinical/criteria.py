@@ -12,15 +12,33 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from protocols.errors import DefinitionError
 
 STATUSES: Final = ("in_force", "superseded", "draft")
-MEASURANDS: Final = ("spo2", "qrs", "signal")
-"""Saturation against a reference, beats against an annotator, or the recorded signals by themselves."""
+MEASURANDS: Final = {
+    "spo2": "oxygen saturation against a reference",
+    "blood_pressure": "systolic and diastolic pressure against a reference",
+    "heart_rate": "heart or pulse rate against a reference",
+    "respiratory_rate": "breaths per minute against a reference",
+    "temperature": "body temperature against a reference",
+    "glucose": "glucose against a reference",
+    "steps": "steps counted against a reference",
+    "qrs": "heartbeats, their classes and rhythms against an annotator",
+    "signal": "the recorded signals by themselves",
+}
+"""Kind of evidence -> what it is."""
 UNPAIRED: Final = ("signal",)
 """Measurands that compare nothing with a reference."""
+PAIRING_RULES: Final = {
+    "windows": "means over windows of equal length in which the reference is stable",
+    "nearest": "each reading of the reference with the nearest of the device",
+    "bracketed": "each reading of the device with the mean of the reference's readings before and after it",
+    "annotations": "detected beats with annotated ones, in time order",
+    "spans": "one value for each stated span of time",
+}
+"""Rule of pairing -> what it does."""
 COMPARISONS: Final = ("<=", "<", ">=", ">", "report")
 JUDGED: Final = ("value", "low", "high")
 CONFIDENCES: Final = {
@@ -74,25 +92,28 @@ class Requirement:
         Name of the design fact that is compared.
     comparison
         How the fact relates to the limit, one of `<=`, `<`, `>=`, `>`.
-    limit
-        In `unit`.
     unit
-        UCUM code.
+        UCUM code of fact and limit.
     provenance
         Where it is written.
+    limit
+        In `unit`.
+    limit_parameter
+        The protocol's parameter that is the limit, in place of a number.
     """
 
     id: str
     title: str
     fact: str
     comparison: str
-    limit: float
     unit: str
     provenance: Provenance
+    limit: float | None = None
+    limit_parameter: str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("comparison", self.comparison, COMPARISONS[:-1])
-        _check_finite("limit", self.limit)
+        _check_one_limit(self, wanted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +134,9 @@ class Criterion:
         UCUM code of metric and limit.
     provenance
         Where it is written.
-    limit
-        In `unit`; None exactly where the comparison is `report`.
+    limit, limit_parameter, limit_metric
+        The limit in `unit`, or the protocol's parameter or the metric that is the limit; one of the three, and
+        none exactly where the comparison is `report`.
     judged
         What is held against the limit: the `value`, or the `low` or `high` end of its interval.
     variant
@@ -128,19 +150,15 @@ class Criterion:
     unit: str
     provenance: Provenance
     limit: float | None = None
+    limit_parameter: str | None = None
+    limit_metric: str | None = None
     judged: str = "value"
     variant: str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("comparison", self.comparison, COMPARISONS)
         _check_choice("judged", self.judged, JUDGED)
-        if (self.limit is None) != (self.comparison == "report"):
-            raise DefinitionError(
-                f"limit={self.limit!r} with comparison={self.comparison!r}, "
-                "expected a limit exactly where the comparison is not 'report'"
-            )
-        if self.limit is not None:
-            _check_finite("limit", self.limit)
+        _check_one_limit(self, wanted=self.comparison != "report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,24 +168,32 @@ class Pairing:
     Parameters
     ----------
     window_s
-        Oximetry: length of the windows of which each gives one pair. Beats: largest distance of a pair,
-        inclusive.
+        `windows`: length of the windows of which each gives one pair. `nearest`, `bracketed`, `annotations`:
+        largest distance of a pair, inclusive. `spans`: without effect.
     provenance
         Where it is written.
+    rule
+        One of `PAIRING_RULES`.
     learning_s
-        Beats: time at the start of a record that is left out.
+        `annotations`: time at the start of a record that is left out.
     stable_s, stable_range
-        Oximetry: a window makes a pair only if the reference stayed within `stable_range` (largest minus
+        `windows`: a window makes a pair only if the reference stayed within `stable_range` (largest minus
         smallest, in the measurand's unit) over the `stable_s` that end with it; without effect at 0 s.
+    align
+        Whether the lag of the device under test is estimated from the readings and taken out before pairing.
+        It is reported in either case where it can be told.
     """
 
     window_s: float
     provenance: Provenance
+    rule: str = "windows"
     learning_s: float = 0.0
     stable_s: float = 0.0
     stable_range: float = math.inf
+    align: bool = False
 
     def __post_init__(self) -> None:
+        _check_choice("rule", self.rule, tuple(PAIRING_RULES))
         if not (math.isfinite(self.window_s) and self.window_s > 0):
             raise DefinitionError(f"window_s={self.window_s!r}, expected a finite number > 0")
         for name in ("learning_s", "stable_s"):
@@ -212,6 +238,51 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Parameter:
+    """A number that a protocol leaves open: a maker's claim, or a size that the study's plan states.
+
+    Parameters
+    ----------
+    id
+        Unique among the protocol's parameters.
+    title
+        For people.
+    unit
+        UCUM code.
+    provenance
+        Where it is written that the number is to be stated.
+    default
+        What holds where none is stated; None if one has to be.
+    least, most
+        The range it is to lie in, inclusive.
+    """
+
+    id: str
+    title: str
+    unit: str
+    provenance: Provenance
+    default: float | None = None
+    least: float = -math.inf
+    most: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.default is not None:
+            self.check(self.default)
+
+    def check(self, value: float) -> None:
+        """Refuse a value out of range.
+
+        Raises
+        ------
+        DefinitionError
+            Names value and range.
+        """
+        if not (math.isfinite(value) and self.least <= value <= self.most):
+            expected = f"{self.least:g} to {self.most:g} {self.unit}"
+            raise DefinitionError(f"parameter {self.id}={value!r}, expected a number of {expected}")
+
+
+@dataclass(frozen=True, slots=True)
 class ClinicalProtocol:
     """One edition of a protocol.
 
@@ -231,6 +302,8 @@ class ClinicalProtocol:
         The edition that replaced it; given exactly where the status is `superseded`.
     variants
         Kinds of device with criteria of their own; `select` one before judging. Empty where there are none.
+    parameters
+        Numbers that it leaves open; `settle` them before judging.
     notes
         What a reader of a verdict must know besides.
     """
@@ -246,11 +319,12 @@ class ClinicalProtocol:
     statistics: Statistics = field(default_factory=Statistics)
     superseded_by: str | None = None
     variants: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_choice("status", self.status, STATUSES)
-        _check_choice("measurand", self.measurand, MEASURANDS)
+        _check_choice("measurand", self.measurand, tuple(MEASURANDS))
         if (self.pairing is None) != (self.measurand in UNPAIRED):
             raise DefinitionError(
                 f"pairing={self.pairing!r} with measurand={self.measurand!r}, "
@@ -263,10 +337,15 @@ class ClinicalProtocol:
             )
         if not self.criteria:
             raise DefinitionError("no criteria, expected at least one")
-        for name, rules in (("design", self.design), ("criteria", self.criteria)):
-            ids = [rule.id for rule in rules]
+        for name in ("design", "criteria", "parameters"):
+            ids = [rule.id for rule in getattr(self, name)]
             if len(set(ids)) != len(ids):
                 raise DefinitionError(f"ids {ids} of {name}, expected different ones")
+        known = tuple(parameter.id for parameter in self.parameters)
+        rules: tuple[Requirement | Criterion, ...] = (*self.design, *self.criteria)
+        for rule in rules:
+            if rule.limit_parameter is not None:
+                _check_choice(f"limit_parameter of {rule.id}", rule.limit_parameter, known)
         for criterion in self.criteria:
             if criterion.variant is not None:
                 _check_choice(f"variant of criterion {criterion.id}", criterion.variant, self.variants)
@@ -299,6 +378,37 @@ class ClinicalProtocol:
         title = f"{self.title} ({variant.replace('_', ' ')})"
         return replace(self, title=title, criteria=criteria, variants=())
 
+    def settle(self, values: Mapping[str, float] = MappingProxyType({})) -> ClinicalProtocol:
+        """Return the protocol with its parameters stated: limits in their place, and a note that says so.
+
+        Raises
+        ------
+        DefinitionError
+            If a value is of no parameter or out of its range, or a parameter without default has no value.
+        """
+        for name in values:
+            _check_choice("parameter", name, tuple(parameter.id for parameter in self.parameters))
+        stated: dict[str, float] = {}
+        notes = list(self.notes)
+        for parameter in self.parameters:
+            value = values.get(parameter.id, parameter.default)
+            if value is None:
+                raise DefinitionError(
+                    f"parameter {parameter.id} of {self.id} is not stated, "
+                    f"expected {parameter.title} in {parameter.unit}"
+                )
+            parameter.check(value)
+            stated[parameter.id] = float(value)
+            how = "stated for this evaluation" if parameter.id in values else "by default"
+            notes.append(f"{parameter.title}: {value:g} {parameter.unit}, {how} ({parameter.provenance}).")
+        return replace(
+            self,
+            design=tuple(_settled(rule, stated) for rule in self.design),
+            criteria=tuple(_settled(rule, stated) for rule in self.criteria),
+            parameters=(),
+            notes=tuple(notes),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -320,6 +430,10 @@ class Measurement:
         Confidence level of the interval; None without one.
     method
         How value and interval were computed, in one line.
+    label
+        What the value is called where it stands for a grade; empty where it is a number.
+    n_poor
+        How many recordings or moments gave nothing because their signal was too poor.
     details
         Further figures by name, for the report.
     """
@@ -332,6 +446,8 @@ class Measurement:
     high: float | None = None
     level: float | None = None
     method: str = ""
+    label: str = ""
+    n_poor: int = 0
     details: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
@@ -347,6 +463,26 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise DefinitionError(f"{name}={value!r}, expected one of {', '.join(choices) or 'none'}")
 
 
-def _check_finite(name: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise DefinitionError(f"{name}={value!r}, expected a finite number")
+def _check_one_limit(rule: Requirement | Criterion, *, wanted: bool) -> None:
+    """Refuse a rule that has no limit though one is wanted, more than one, or one that is no finite number."""
+    limits = {
+        name: getattr(rule, name, None)
+        for name in ("limit", "limit_parameter", "limit_metric")
+        if getattr(rule, name, None) is not None
+    }
+    if len(limits) != wanted:
+        raise DefinitionError(
+            f"limits {limits} with comparison={rule.comparison!r}, "
+            "expected one limit, and none exactly where the comparison is 'report'"
+        )
+    if rule.limit is not None and not math.isfinite(rule.limit):
+        raise DefinitionError(f"limit={rule.limit!r}, expected a finite number")
+
+
+_Rule = TypeVar("_Rule", Requirement, Criterion)
+
+
+def _settled(rule: _Rule, stated: Mapping[str, float]) -> _Rule:
+    if rule.limit_parameter is None:
+        return rule
+    return replace(rule, limit=stated[rule.limit_parameter], limit_parameter=None)

@@ -1,9 +1,9 @@
 """Clinical protocols from TOML: those that ship, and a lab's own.
 
 A document has the fields of `ClinicalProtocol` at its top, a table for each of `pairing` and `statistics`, and
-one table for each of `[[design]]` and `[[criteria]]`. Wherever a rule stands, so do its `source`, `confidence`
-and, where it is known, `clause`. What a document does not say has the records' own defaults; a key that no
-record knows is an error, so that a misspelt one is not silently without effect.
+one table for each of `[[design]]`, `[[criteria]]` and `[[parameters]]`. Wherever a rule stands, so do its
+`source`, `confidence` and, where it is known, `clause`. What a document does not say has the records' own
+defaults; a key that no record knows is an error, so that a misspelt one is not silently without effect.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from protocols.clinical.criteria import (
     ClinicalProtocol,
     Criterion,
     Pairing,
+    Parameter,
     Provenance,
     Requirement,
     Statistics,
@@ -32,6 +33,7 @@ _TYPES: Final = {
     "int": (int,),
     "str": (str,),
     "str | None": (str,),
+    "bool": (bool,),
     "tuple[float, ...]": (list,),
     "tuple[str, ...]": (list,),
 }
@@ -41,13 +43,14 @@ _SAID: Final = {
     "int": "a whole number",
     "str": "text",
     "str | None": "text",
+    "bool": "true or false",
     "tuple[float, ...]": "a list of numbers",
     "tuple[str, ...]": "a list of texts",
 }
 _ITEMS: Final = {"tuple[float, ...]": "float", "tuple[str, ...]": "str"}
 _PROVENANCE: Final = tuple(field.name for field in dataclasses.fields(Provenance))
 
-_Rule = TypeVar("_Rule", ClinicalProtocol, Criterion, Pairing, Provenance, Requirement, Statistics)
+_Rule = TypeVar("_Rule", ClinicalProtocol, Criterion, Pairing, Parameter, Provenance, Requirement, Statistics)
 
 
 def shipped() -> Mapping[str, ClinicalProtocol]:
@@ -95,11 +98,18 @@ def parse(text: str, *, name: str) -> ClinicalProtocol:
         raise DefinitionError(f"{name}: no TOML: {error}") from error
     design = _rules(Requirement, document.pop("design", []), where=f"{name}: [[design]]")
     criteria = _rules(Criterion, document.pop("criteria", []), where=f"{name}: [[criteria]]")
+    parameters = _rules(Parameter, document.pop("parameters", []), where=f"{name}: [[parameters]]")
     pairing = None
     if "pairing" in document:
         pairing = _rule(Pairing, document.pop("pairing"), where=f"{name}: [pairing]")
     statistics = _record(Statistics, document.pop("statistics", {}), where=f"{name}: [statistics]")
-    parts = {"design": design, "criteria": criteria, "pairing": pairing, "statistics": statistics}
+    parts = {
+        "design": design,
+        "criteria": criteria,
+        "parameters": parameters,
+        "pairing": pairing,
+        "statistics": statistics,
+    }
     return _record(ClinicalProtocol, document, where=name, parts=parts)
 
 
@@ -151,7 +161,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _value(type_name: str, value: object, *, where: str) -> object:
-    if not isinstance(value, _TYPES[type_name]) or isinstance(value, bool):
+    if not isinstance(value, _TYPES[type_name]) or isinstance(value, bool) != (type_name == "bool"):
         raise DefinitionError(f"{where} = {value!r}, expected {_SAID[type_name]}")
     if isinstance(value, list):
         return tuple(_value(_ITEMS[type_name], item, where=where) for item in value)

@@ -3,12 +3,12 @@
 A verdict has three parts: the design (was the sample allowed?), the statistics (value and interval), and the
 outcome.
 
-* One criterion: NOT_MEASURED without a value; REPORTED where there is no limit; PASS or FAIL by comparison; but
-  INCONCLUSIVE in place of PASS or FAIL where the design is insufficient. An insufficient design never makes a
-  FAIL.
+* One criterion: without a value NOT_MEASURED, or INCONCLUSIVE where there was a signal but it was too poor for
+  one; REPORTED where there is no limit; PASS or FAIL by comparison; but INCONCLUSIVE in place of PASS or FAIL
+  where the design is insufficient. Neither an insufficient design nor bad contact ever makes a FAIL.
 * The whole: NOT_MEASURED if no criterion was measured; else INCONCLUSIVE if the design is insufficient; else
-  FAIL if any criterion fails; else NOT_MEASURED if any was not measured; else PASS; REPORTED if there is no
-  limit at all.
+  FAIL if any criterion fails; else INCONCLUSIVE if any is, or NOT_MEASURED if any was not measured; else PASS;
+  REPORTED if there is no limit at all.
 * A requirement whose fact is not known is not met: a study has to show its design.
 """
 
@@ -58,14 +58,14 @@ class DesignVerdict:
     def met(self) -> bool:
         """Whether the fact is known and on the right side of the limit."""
         requirement = self.requirement
-        if self.value is None or math.isnan(self.value):
+        if self.value is None or math.isnan(self.value) or requirement.limit is None:
             return False
         return _COMPARE[requirement.comparison](self.value, requirement.limit)
 
     def __str__(self) -> str:
         requirement = self.requirement
         known = "not known" if self.value is None else _with_unit(self.value, requirement.unit)
-        wanted = f"{requirement.comparison} {_with_unit(requirement.limit, requirement.unit)}"
+        wanted = f"{requirement.comparison} {_limit(requirement)}"
         mark = "met" if self.met else "NOT MET"
         return f"{mark}: {requirement.title}: {known}, required {wanted} [{requirement.provenance}]"
 
@@ -87,12 +87,13 @@ class DesignVerdict:
 
 @dataclass(frozen=True, slots=True)
 class CriterionVerdict:
-    """What one criterion came to, and the measurement it rests on."""
+    """What one criterion came to, the measurement it rests on, and the limit that held."""
 
     criterion: Criterion
     measurement: Measurement | None
     outcome: Outcome
     meets_limit: bool | None
+    limit: float | None = None
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.criterion.title}: {self._figures()}{self._reason()}"
@@ -108,7 +109,7 @@ class CriterionVerdict:
             "meets_limit": self.meets_limit,
             "judged": criterion.judged,
             "comparison": criterion.comparison,
-            "limit": criterion.limit,
+            "limit": self.limit,
             "unit": criterion.unit,
             **_provenance(criterion.provenance),
             "value": _plain(measurement.value) if measurement else None,
@@ -117,6 +118,8 @@ class CriterionVerdict:
             "level": measurement.level if measurement else None,
             "n": measurement.n if measurement else None,
             "method": measurement.method if measurement else None,
+            "label": measurement.label if measurement else "",
+            "n_poor": measurement.n_poor if measurement else 0,
             "details": {k: _plain(v) for k, v in measurement.details.items()} if measurement else {},
             "text": str(self),
         }
@@ -126,14 +129,13 @@ class CriterionVerdict:
         if measurement is None:
             figures = "not measured"
         elif math.isnan(measurement.value):
-            figures = f"no value from n = {measurement.n}"
+            figures = f"no value from n = {measurement.n}{_poor(measurement)}"
         else:
-            figures = (
-                f"{_with_unit(measurement.value, criterion.unit)} (n = {measurement.n}{_interval(measurement)})"
-            )
-        if criterion.limit is None:
+            value = measurement.label or _with_unit(measurement.value, criterion.unit)
+            figures = f"{value} (n = {measurement.n}{_poor(measurement)}{_interval(measurement)})"
+        if criterion.comparison == "report":
             return f"{figures}, to be reported [{criterion.provenance}]"
-        limit = f"{criterion.comparison} {_with_unit(criterion.limit, criterion.unit)}"
+        limit = f"{criterion.comparison} {_limit(criterion, self.limit)}"
         return f"{figures}, limit {_JUDGED_AS[criterion.judged]}{limit} [{criterion.provenance}]"
 
     def _reason(self) -> str:
@@ -203,31 +205,48 @@ class Verdict:
         }
 
 
-def judge(criterion: Criterion, measurement: Measurement | None) -> CriterionVerdict:
+def judge(
+    criterion: Criterion, measurement: Measurement | None, *, limit: Measurement | None = None
+) -> CriterionVerdict:
     """Return what `criterion` comes to, taking the design of the sample as sufficient.
+
+    Parameters
+    ----------
+    criterion
+        With its parameter, if it has one, settled.
+    measurement
+        Of its metric; None if there is none.
+    limit
+        The measurement of `criterion.limit_metric`, where that is the limit.
 
     Raises
     ------
     DefinitionError
-        If the measurement is of another metric or in another unit, or lacks the interval that is judged.
+        If the measurement or the limit is of another metric or in another unit, or the measurement lacks the
+        interval that is judged.
     """
     if measurement is None:
-        return CriterionVerdict(criterion, None, Outcome.NOT_MEASURED, None)
+        return CriterionVerdict(criterion, None, Outcome.NOT_MEASURED, None, criterion.limit)
     for name in ("metric", "unit"):
         if getattr(measurement, name) != getattr(criterion, name):
             raise DefinitionError(
                 f"measured {name} {getattr(measurement, name)!r}, "
                 f"expected {getattr(criterion, name)!r} of criterion {criterion.id}"
             )
+    bound = _bound(criterion, limit)
     judged: float | None = getattr(measurement, criterion.judged)
     if math.isnan(measurement.value) or (judged is not None and math.isnan(judged)):
-        return CriterionVerdict(criterion, measurement, Outcome.NOT_MEASURED, None)
-    if criterion.limit is None:
+        outcome = Outcome.INCONCLUSIVE if measurement.n_poor else Outcome.NOT_MEASURED
+        return CriterionVerdict(criterion, measurement, outcome, None, bound)
+    if criterion.comparison == "report":
         return CriterionVerdict(criterion, measurement, Outcome.REPORTED, None)
     if judged is None:
         raise DefinitionError(f"{measurement.metric} without interval, expected one: {criterion.id} judges it")
-    meets_limit = _COMPARE[criterion.comparison](judged, criterion.limit)
-    return CriterionVerdict(criterion, measurement, Outcome.PASS if meets_limit else Outcome.FAIL, meets_limit)
+    if bound is None or math.isnan(bound):
+        return CriterionVerdict(criterion, measurement, Outcome.NOT_MEASURED, None)
+    meets_limit = _COMPARE[criterion.comparison](judged, bound)
+    outcome = Outcome.PASS if meets_limit else Outcome.FAIL
+    return CriterionVerdict(criterion, measurement, outcome, meets_limit, bound)
 
 
 def judge_protocol(
@@ -238,7 +257,7 @@ def judge_protocol(
     Parameters
     ----------
     protocol
-        Without variants, or with one selected.
+        Without variants or parameters, or with one selected and all settled.
     facts
         Design facts by name, in the units of the requirements that ask for them.
     measurements
@@ -247,16 +266,27 @@ def judge_protocol(
     Raises
     ------
     DefinitionError
-        If a variant has still to be selected, a metric was measured twice, or a unit does not fit.
+        If a variant has still to be selected or a parameter to be settled, a metric was measured twice, or a
+        unit does not fit.
     """
     if protocol.variants:
         raise DefinitionError(f"variant of {protocol.id} not selected, expected one of {protocol.variants}")
+    if protocol.parameters:
+        names = ", ".join(parameter.id for parameter in protocol.parameters)
+        raise DefinitionError(f"parameters {names} of {protocol.id} not settled, expected values for them")
     by_metric = {measurement.metric: measurement for measurement in measurements}
     if len(by_metric) != len(measurements):
         raise DefinitionError(f"metrics {[m.metric for m in measurements]}, expected each to be measured once")
     design = tuple(DesignVerdict(r, facts.get(r.fact)) for r in protocol.design)
     sufficient = all(requirement.met for requirement in design)
-    criteria = tuple(judge(criterion, by_metric.get(criterion.metric)) for criterion in protocol.criteria)
+    criteria = tuple(
+        judge(
+            criterion,
+            by_metric.get(criterion.metric),
+            limit=by_metric.get(criterion.limit_metric) if criterion.limit_metric else None,
+        )
+        for criterion in protocol.criteria
+    )
     if not sufficient:
         criteria = tuple(
             verdict if verdict.meets_limit is None else replace(verdict, outcome=Outcome.INCONCLUSIVE)
@@ -271,7 +301,7 @@ def _overall(criteria: Sequence[CriterionVerdict], *, sufficient: bool) -> Outco
         return Outcome.NOT_MEASURED
     if not sufficient:
         return Outcome.INCONCLUSIVE
-    for outcome in (Outcome.FAIL, Outcome.NOT_MEASURED, Outcome.PASS):
+    for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED, Outcome.PASS):
         if outcome in outcomes:
             return outcome
     return Outcome.REPORTED
@@ -283,6 +313,30 @@ def _provenance(provenance: Provenance) -> dict[str, str]:
         "source": provenance.source,
         "confidence": provenance.confidence,
     }
+
+
+def _bound(criterion: Criterion, limit: Measurement | None) -> float | None:
+    """Return the limit that holds; None where there is none, or it was not measured."""
+    if criterion.limit_metric is None or limit is None:
+        return criterion.limit
+    if (limit.metric, limit.unit) != (criterion.limit_metric, criterion.unit):
+        raise DefinitionError(
+            f"limit {limit.metric!r} in {limit.unit!r}, expected {criterion.limit_metric!r} in "
+            f"{criterion.unit!r} of criterion {criterion.id}"
+        )
+    return limit.value
+
+
+def _limit(rule: Requirement | Criterion, bound: float | None = None) -> str:
+    """Return the limit for people: the number, or what is to give it."""
+    number = rule.limit if bound is None else bound
+    if number is not None:
+        return _with_unit(number, rule.unit)
+    return rule.limit_parameter or "a limit that was not measured"
+
+
+def _poor(measurement: Measurement) -> str:
+    return f", signal too poor in {measurement.n_poor} more" if measurement.n_poor else ""
 
 
 def _plain(value: float | None) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pairing import estimate_lag, pair_readings
+from analysis.pairing import estimate_lag, pair_bracketed, pair_nearest, pair_readings
 from protocols.errors import SignalError
 
 START_NS = 1_790_000_000_000_000_000
@@ -138,3 +138,61 @@ def test_misuse_is_named(arguments, says: str) -> None:  # type: ignore[no-untyp
     }
     with pytest.raises(SignalError, match=says):
         pair_readings(**(good | arguments))
+
+
+S = 1_000_000_000
+
+
+def test_each_reference_meets_the_nearest_reading_once() -> None:
+    pairs = pair_nearest(
+        np.array([0, 10, 12, 100]) * S,
+        [1.0, 2.0, 3.0, 4.0],
+        np.array([1, 11, 160]) * S,
+        [10.0, 20.0, 30.0],
+        window_s=30,
+    )
+    # 10 s and 12 s are as near to 11 s: the earlier has it; 100 s has none within 30 s
+    assert pairs.reference_percent.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert pairs.test_percent[:2].tolist() == [10.0, 20.0]
+    assert np.isnan(pairs.test_percent[2:]).all()
+
+
+def test_the_largest_distance_of_a_pair_is_inclusive() -> None:
+    for distance_s, paired in ((30, True), (31, False)):
+        pairs = pair_nearest([0], [1.0], np.array([distance_s]) * S, [2.0], window_s=30)
+        assert np.isfinite(pairs.test_percent[0]) == paired
+
+
+def test_readings_are_never_served_twice(rng: np.random.Generator) -> None:
+    reference_ns, test_ns = (np.sort(rng.integers(0, 10_000, 200)) * S for _ in range(2))
+    pairs = pair_nearest(reference_ns, rng.random(200), test_ns, np.arange(200.0), window_s=100)
+    served = pairs.test_percent[np.isfinite(pairs.test_percent)]
+    assert np.unique(served).size == served.size > 100
+    at_ns = test_ns[served.astype(int)]
+    assert (np.abs(at_ns - pairs.times_ns[np.isfinite(pairs.test_percent)]) <= 100 * S).all()
+
+
+def test_a_reading_is_bracketed_by_the_reference_before_and_after_it() -> None:
+    pairs = pair_bracketed(
+        np.array([0, 60, 120]) * S,
+        [120.0, 124.0, 130.0],
+        np.array([30, 90, 150]) * S,
+        [121.0, 126.0, 131.0],
+        window_s=60,
+    )
+    assert pairs.reference_percent.tolist() == [122.0, 127.0]
+    assert pairs.test_percent.tolist() == [121.0, 126.0]
+    assert pairs.change.tolist() == [4.0, 6.0]
+    assert pairs.unpaired == ((150 * S, "no reading of the reference after it within 60 s"),)
+
+
+@pytest.mark.parametrize("pair", [pair_nearest, pair_bracketed])
+def test_without_readings_there_are_no_pairs(pair) -> None:  # type: ignore[no-untyped-def]
+    assert pair([], [], [S], [1.0], window_s=1).times_ns.size == 0
+    nothing_shown = pair([0, 2 * S], [1.0, np.nan], [S], [np.nan], window_s=1)
+    assert not np.isfinite(nothing_shown.test_percent).any()
+
+
+def test_the_reference_may_not_go_back_in_time() -> None:
+    with pytest.raises(SignalError, match="reference_times_ns go back in time"):
+        pair_nearest([S, 0], [1.0, 2.0], [0], [1.0], window_s=1)

@@ -101,7 +101,7 @@ def test_no_record_field_is_left_without_a_reader() -> None:
     from protocols.clinical import criteria, library
 
     kinds = (criteria.ClinicalProtocol, criteria.Criterion, criteria.Pairing, criteria.Requirement)
-    parts = {"pairing", "design", "criteria", "statistics", "provenance"}
+    parts = {"pairing", "design", "criteria", "parameters", "statistics", "provenance"}
     for kind in (*kinds, criteria.Statistics, criteria.Provenance):
         for field in dataclasses.fields(kind):
             assert field.name in parts or str(field.type) in library._TYPES

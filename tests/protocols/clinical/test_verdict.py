@@ -12,6 +12,7 @@ from protocols.clinical.criteria import (
     Criterion,
     Measurement,
     Pairing,
+    Parameter,
     Provenance,
     Requirement,
 )
@@ -21,7 +22,7 @@ from protocols.errors import DefinitionError
 READ = Provenance(source="guidance", confidence="read", clause="4.2")
 LIMIT = Criterion("arms", "accuracy", "spo2_arms", "<=", "%", READ, limit=3.0)
 REPORT = Criterion("bias", "mean bias", "spo2_bias", "report", "%", READ)
-SUBJECTS = Requirement("subjects", "subjects", "subjects", ">=", 10, "1", READ)
+SUBJECTS = Requirement("subjects", "subjects", "subjects", ">=", "1", READ, limit=10)
 PROTOCOL = ClinicalProtocol(
     id="p-2013",
     title="A protocol",
@@ -209,3 +210,52 @@ def test_a_metric_measured_twice_is_refused() -> None:
 def test_an_interval_is_whole_or_absent() -> None:
     with pytest.raises(DefinitionError, match="expected all three or none"):
         Measurement("spo2_arms", 2.0, "%", 240, low=1.0)
+
+
+def test_a_signal_too_poor_for_a_value_is_inconclusive_and_never_a_failure() -> None:
+    poor = replace(GOOD, value=NAN, low=None, high=None, level=None, n=0, n_poor=3)
+    verdict = judge(LIMIT, poor)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "no value from n = 0, signal too poor in 3 more" in str(verdict)
+    facts = {"subjects": 12.0}
+    assert judge_protocol(PROTOCOL, facts, [poor, BIAS]).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_limit_may_be_another_metric() -> None:
+    limit = Measurement("sd_limit", 2.5, "%", 240)
+    criterion = replace(LIMIT, limit=None, limit_metric="sd_limit")
+    assert judge(criterion, GOOD, limit=limit).outcome is Outcome.PASS
+    failed = judge(criterion, BAD, limit=limit)
+    assert (failed.outcome, failed.as_dict()["limit"]) == (Outcome.FAIL, 2.5)
+    assert judge(criterion, GOOD).outcome is Outcome.NOT_MEASURED
+    assert judge(criterion, GOOD, limit=replace(limit, value=NAN)).outcome is Outcome.NOT_MEASURED
+    with pytest.raises(DefinitionError, match="limit 'spo2_bias' in '%', expected 'sd_limit'"):
+        judge(criterion, GOOD, limit=BIAS)
+    both = replace(PROTOCOL, criteria=(criterion, replace(REPORT, metric="sd_limit")))
+    assert judge_protocol(both, {"subjects": 12.0}, [GOOD, limit]).outcome is Outcome.PASS
+
+
+def test_a_claim_is_stated_before_judging_and_shown_with_the_verdict() -> None:
+    claim = Parameter("claim", "claimed accuracy", "%", READ, least=0.1, most=10)
+    protocol = replace(
+        PROTOCOL, parameters=(claim,), criteria=(replace(LIMIT, limit=None, limit_parameter="claim"),)
+    )
+    for values, says in (
+        ({}, "parameter claim of p-2013 is not stated, expected claimed accuracy in %"),
+        ({"claim": 11.0}, "parameter claim=11.0, expected a number of 0.1 to 10 %"),
+        ({"clam": 2.0}, "parameter='clam', expected one of claim"),
+    ):
+        with pytest.raises(DefinitionError, match=says):
+            protocol.settle(values)
+    with pytest.raises(DefinitionError, match="parameters claim of p-2013 not settled"):
+        judge_protocol(protocol, {"subjects": 12.0}, [GOOD])
+    verdict = judge_protocol(protocol.settle({"claim": 1.0}), {"subjects": 12.0}, [GOOD])
+    assert verdict.outcome is Outcome.FAIL
+    assert "claimed accuracy: 1 %, stated for this evaluation" in str(verdict)
+    by_default = replace(protocol, parameters=(replace(claim, default=4.0),)).settle()
+    assert judge_protocol(by_default, {"subjects": 12.0}, [GOOD]).outcome is Outcome.PASS
+
+
+def test_a_grade_shows_as_its_name() -> None:
+    grade = replace(GOOD, label="B")
+    assert ": B (n = 240" in str(judge(LIMIT, grade))

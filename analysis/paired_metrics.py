@@ -1,0 +1,156 @@
+"""Figures of agreement of a study's pairs, as metrics a clinical protocol can ask for.
+
+A metric of this module is made for one quantity. Most are functions of sums over pairs (a mean, a standard
+deviation, a share), which a bootstrap resamples without touching the pairs again. Intervals are percentile
+bootstraps of subjects with all their pairs: pairs of one subject resemble one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.agreement import Estimate, bland_altman, percentile_interval, resampled_sums
+from analysis.paired_study import PairedStudy, read_rate_percent, usable_by
+from protocols.clinical.criteria import Statistics
+
+_Floats: TypeAlias = NDArray[np.float64]
+PairedMetric: TypeAlias = Callable[[PairedStudy, Statistics], Estimate]
+
+
+def estimated(
+    study: PairedStudy,
+    statistics: Statistics,
+    sums: _Floats,
+    value: Callable[[_Floats], _Floats],
+    *,
+    details: Mapping[str, float] | None = None,
+) -> Estimate:
+    """Return a figure that is a function of sums over pairs, with its interval by bootstrap of subjects.
+
+    Parameters
+    ----------
+    study
+        Usable pairs.
+    statistics
+        Level, replicates and seed.
+    sums
+        What is summed, shape (n_sums, n_pairs).
+    value
+        Takes sums, shape (n_sums, ...), and returns the figure, shape (...).
+    details
+        Further figures.
+    """
+    details = dict(details or {})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        figure = float(value(sums.sum(axis=1))) if study.n_pairs else float("nan")
+        n_subjects = study.n_subjects
+        if n_subjects < 2:
+            return Estimate(figure, study.n_pairs, method="no interval: fewer than 2 subjects", details=details)
+        resampled = value(
+            resampled_sums(
+                sums, study.subjects, replicates=statistics.bootstrap_replicates, seed=statistics.seed
+            )
+        )
+    low, high = percentile_interval(resampled, statistics.confidence_level)
+    method = (
+        f"percentile bootstrap of {n_subjects} subjects with all their pairs, "
+        f"{statistics.bootstrap_replicates} replicates, seed {statistics.seed}"
+    )
+    return Estimate(figure, study.n_pairs, low, high, statistics.confidence_level, method, details=details)
+
+
+def mean_difference(quantity: str) -> PairedMetric:
+    """Return the metric of the mean of test minus reference."""
+    return _of_sums(quantity, lambda s: np.stack([_ones(s), s.differences]), lambda t: t[1] / t[0])
+
+
+def sd_of_differences(quantity: str) -> PairedMetric:
+    """Return the metric of the standard deviation (n - 1) of all differences."""
+
+    def value(total: _Floats) -> _Floats:
+        spread = np.maximum(total[2] - total[1] ** 2 / total[0], 0.0)
+        return np.asarray(np.sqrt(spread / np.where(total[0] > 1, total[0] - 1, np.nan)))
+
+    return _of_sums(quantity, lambda s: np.stack([_ones(s), s.differences, s.differences**2]), value)
+
+
+def root_mean_square(quantity: str) -> PairedMetric:
+    """Return the metric of the root mean square of the differences, which includes the bias."""
+    return _of_sums(quantity, lambda s: np.stack([_ones(s), s.differences**2]), lambda t: np.sqrt(t[1] / t[0]))
+
+
+def mean_absolute_difference(quantity: str) -> PairedMetric:
+    """Return the metric of the mean absolute difference."""
+    return _of_sums(quantity, lambda s: np.stack([_ones(s), np.abs(s.differences)]), lambda t: t[1] / t[0])
+
+
+def mean_absolute_percentage(quantity: str) -> PairedMetric:
+    """Return the metric of the mean absolute difference in percent of the reference, each pair of equal weight.
+
+    A reference of 0 has no percentage: such a pair makes the figure NaN.
+    """
+
+    def sums(study: PairedStudy) -> _Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = 100.0 * np.abs(study.differences) / np.where(study.reference > 0, study.reference, np.nan)
+        return np.stack([_ones(study), share])
+
+    return _of_sums(quantity, sums, lambda t: t[1] / t[0])
+
+
+def share_within(quantity: str, limit: float) -> PairedMetric:
+    """Return the metric of the percentage of differences of at most `limit`, inclusive."""
+
+    def sums(study: PairedStudy) -> _Floats:
+        within = np.abs(study.differences) <= limit * (1.0 + 1e-12)  # 0.1 + 0.2 is at most 0.3
+        return np.stack([_ones(study), within.astype(np.float64)])
+
+    return _of_sums(quantity, sums, lambda t: 100.0 * t[1] / t[0])
+
+
+def limit_of_agreement(quantity: str, side: str) -> PairedMetric:
+    """Return the metric of the `lower` or `upper` 95 % limit of agreement, several pairs of each subject."""
+
+    def metric(study: PairedStudy, statistics: Statistics) -> Estimate:
+        pairs = usable_by(study.of(quantity), statistics)
+        several = pairs.n_pairs > pairs.n_subjects
+        limits = bland_altman(
+            pairs.test,
+            pairs.reference,
+            subject=pairs.subjects if several else None,
+            design="repeated_varying" if several else "independent",
+        )
+        how = f"several pairs of each of {limits.n_subjects} subjects" if several else "one pair a subject"
+        return Estimate(float(getattr(limits, side)), limits.n_pairs, method=f"Bland-Altman 2007, {how}")
+
+    return metric
+
+
+def read_rate(quantity: str) -> PairedMetric:
+    """Return the metric of the percentage of the moments at which the device showed a value."""
+
+    def metric(study: PairedStudy, statistics: Statistics) -> Estimate:
+        chosen = study.of(quantity)
+        value = read_rate_percent(chosen, statistics)
+        method = "moments with a value of the device among moments with a usable reference"
+        return Estimate(value, chosen.n_pairs, method=method)
+
+    return metric
+
+
+def _of_sums(
+    quantity: str, sums: Callable[[PairedStudy], _Floats], value: Callable[[_Floats], _Floats]
+) -> PairedMetric:
+    def metric(study: PairedStudy, statistics: Statistics) -> Estimate:
+        pairs = usable_by(study.of(quantity), statistics)
+        return estimated(pairs, statistics, sums(pairs), value)
+
+    return metric
+
+
+def _ones(study: PairedStudy) -> _Floats:
+    return np.ones(study.n_pairs)
