@@ -1,8 +1,8 @@
 """All that one ECG lead shows of rhythm: beats with their classes, fibrillation of atria and ventricles, runs.
 
-The parts are in modules of their own; here they are put together so that each is asked only where it can answer.
-Ventricular fibrillation comes first, as it has no beats. Where the lead is too poor for beats, what is found
-says nothing: such stretches are *undetermined*, belong to no episode, and their beats to no figure.
+The parts are in modules of their own; here they are put together so that each is asked only where it can
+answer. Ventricular fibrillation comes first, as it has no beats. Where the lead is too poor for beats, what is
+found says nothing: such stretches are *undetermined*, belong to no episode, and their beats to no figure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from analysis.rhythm import VentricularRuns, as_beats, atrial_fibrillation_episo
 from analysis.ventricular_fibrillation import ventricular_fibrillation_episodes
 
 _LEAST_DETERMINED: Final = 0.5  # a figure of less than half of a recording is none of the recording
-_LIKENESS: Final = "unlike_beats"  # ectopic and fibrillating hearts have unlike beats: no reason here
+_RHYTHM: Final = ("unlike_beats", "fibrillation")  # reasons against figures of beats that are answers here
 
 _Intervals: TypeAlias = NDArray[np.int64]
 
@@ -89,7 +89,7 @@ def ecg_rhythm(ecg: ArrayLike, beats: ArrayLike | None = None, *, rate_hz: float
     quality = ecg_quality(ecg, marks, rate_hz=rate_hz)
     n_samples = int(np.shape(ecg)[-1])
     fibrillation = ventricular_fibrillation_episodes(ecg, rate_hz=rate_hz)
-    poor = np.any([faulty for reason, faulty in quality.reasons.items() if reason != _LIKENESS], axis=0)
+    poor = np.any([faulty for reason, faulty in quality.reasons.items() if reason not in _RHYTHM], axis=0)
     covered = mask_of(quality.intervals[~poor], n_samples)
     undetermined = difference(union(intervals_of(~covered), fibrillation.undetermined), fibrillation.episodes)
     classes = classify_beats(ecg, marks, rate_hz=rate_hz)
@@ -116,13 +116,13 @@ def atrial_fibrillation_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
 
 
 def ventricular_fibrillation_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return the share of the time in ventricular fibrillation or flutter, in %; NaN if half is undetermined."""
+    """Return the share of time in ventricular fibrillation or flutter, in %; NaN if half is undetermined."""
     rhythm = ecg_rhythm(ecg, rate_hz=rate_hz)
     return _share_of_time(rhythm, rhythm.ventricular_fibrillation)
 
 
 def ventricular_beats_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return how many of the classified beats of one lead are ventricular, in %; NaN if half is undetermined."""
+    """Return how many of the classified beats are ventricular, in %; NaN if half is undetermined."""
     return _share_of_beats(ecg_rhythm(ecg, rate_hz=rate_hz), "V")
 
 

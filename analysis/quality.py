@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import as_positive, as_signal
 from analysis.filters import PASSBANDS, band_pass, bridged
-from analysis.heartbeats import detect_qrs
+from analysis.heartbeats import HALF_QRS_S, detect_qrs
+from analysis.intervals import mask_of
 from analysis.pulses import detect_pulses
 from analysis.signal_faults import (
     MOST_MISSING,
@@ -26,6 +27,7 @@ from analysis.signal_faults import (
     missing_share,
     motion_mps2,
 )
+from analysis.ventricular_fibrillation import ventricular_fibrillation_episodes
 from analysis.window_figures import BREATHS_HZ, band_share, beats_alike, moments, over_windows, rhythm_share
 from analysis.windows import window_starts
 from protocols.errors import SignalError
@@ -70,12 +72,11 @@ def ecg_quality(
 
     Returns
     -------
-    `quality` is the mean correlation of the window's beats with their mean (beats below the limit that are of
-    one kind, on average 0.86 like the mean of their others: that), 0 where a reason holds but for
+    `quality` is the mean correlation of the window's beats with their mean, 0 where a reason holds but for
     `unlike_beats`. Reasons: `missing` (over a tenth), `flat_line`, `clipping`, `no_beats` (fewer than 3, none
-    for 3 s, or a median rate outside 30 to 250 per min), `noise` (`p_sqi` below 0.5 and `k_sqi` below 5, or
-    both unknown), `unlike_beats` (quality below 0.66). Indices:
-    `template_correlation`, `p_sqi`, `k_sqi` (kurtosis, 3 for noise), `s_sqi` (skewness).
+    for 3 s, or a median rate outside 30 to 250 per min), `fibrillation` (of the ventricles, over a tenth),
+    `noise` (`p_sqi` below 0.5 and `k_sqi` below 5, or both unknown), `unlike_beats` (quality below 0.66).
+    Indices: `template_correlation`, `p_sqi`, `k_sqi` (kurtosis, 3 for noise), `s_sqi` (skewness).
 
     Raises
     ------
@@ -86,9 +87,10 @@ def ecg_quality(
     ----------
     Orphanidou et al. 2015, doi:10.1109/JBHI.2014.2338351: template correlation, its limit, longest gap.
     Li, Mark & Clifford 2008, doi:10.1088/0967-3334/29/1/002: p_sqi, k_sqi and their limits; s_sqi.
-    Differs from Orphanidou in the rates, which are a monitor's, and in no limit on the ratio of the longest to
-    the shortest interval, which premature beats and fibrillation break in clean signals; from Li in using the
-    limits of p_sqi and k_sqi only together, as either alone rules out clean leads of wide QRS complexes.
+    Differs from Orphanidou in the rates, which are a monitor's, in aligning beats within 60 ms, and in no limit
+    on the ratio of the longest to the shortest interval, which premature beats and fibrillation break in clean
+    signals; from Li in using the limits of p_sqi and k_sqi only together, as either alone rules out clean leads
+    of wide QRS complexes.
     """
     values, rate_hz = _one(ecg, "ecg", rate_hz)
     marks = detect_qrs(values, rate_hz=rate_hz) if beats is None else _marks(beats, values.size)
@@ -96,11 +98,14 @@ def ecg_quality(
     filtered = bridged(
         band_pass(values, rate_hz=rate_hz, passband_hz=_within(PASSBANDS["ecg_monitoring"], rate_hz))
     )
-    alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz, _ECG_ALIKE)
+    alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz, lag_s=HALF_QRS_S)
     indices = {"template_correlation": alike} | moments(filtered, starts, width)
     indices["p_sqi"] = band_share(values, starts, width, rate_hz, _QRS_BAND_HZ, _ECG_BAND_HZ)
     reasons = common_faults(values, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     reasons["no_beats"] = ~feasible
+    fibrillation = mask_of(ventricular_fibrillation_episodes(values, rate_hz=rate_hz).episodes, values.size)
+    in_it = np.concatenate([[0], np.cumsum(fibrillation)])
+    reasons["fibrillation"] = in_it[starts + width] - in_it[starts] > MOST_MISSING * width
     reasons["noise"] = ~(indices["p_sqi"] >= _LOWEST_QRS_SHARE) & ~(indices["k_sqi"] >= _LEAST_KURTOSIS)
     return _judged(alike, "unlike_beats", _ECG_ALIKE, reasons, indices, starts, width)
 
@@ -151,7 +156,7 @@ def ppg_quality(
     marks = detect_pulses(values, rate_hz=rate_hz) if pulses is None else _marks(pulses, values.size)
     starts, width = window_starts(values.size, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     filtered = bridged(band_pass(values, rate_hz=rate_hz, passband_hz=_within(PASSBANDS["ppg"], rate_hz)))
-    alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz, _PPG_ALIKE)
+    alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz)
     reasons = common_faults(values, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     reasons["no_beats"] = ~feasible
     if accel_mps2 is not None:

@@ -220,7 +220,7 @@ def _in_samples(seconds: _Bools, n_samples: int, rate_hz: float) -> _Intervals:
         return _none()
     edges = np.minimum(np.rint(np.arange(seconds.size + 1) * STEP_S * rate_hz).astype(np.int64), n_samples)
     edges[-1] = n_samples
-    return edges[spans]
+    return np.asarray(edges[spans])
 
 
 def _none() -> _Intervals:

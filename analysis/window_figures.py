@@ -1,7 +1,8 @@
 """Figures of windows that signal quality is judged by: likeness of beats, moments, shares of power.
 
-Comparing beats of a second kind with one another was added for MIT-BIH record 119 (trigeminy); its limit is a
-published one, and the noise-stress excerpts, which a laxer rule let pass, confirmed it.
+Beats are aligned before they are compared: a mark may be at one peak of a wide beat or at another. That
+replaced a rule for two kinds of beats, which let regular electrode motion pass (noise-stress excerpts of
+record 118).
 
 Windows are taken a bounded number of samples at a time, so that memory does not grow with their overlap.
 """
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from analysis.filters import bridged
+from analysis.heartbeats import averaged
 from analysis.windows import windowed
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -28,8 +30,10 @@ _SLOWEST_PER_MIN: Final = 30.0  # IEC 60601-2-27: the rates a monitor must show 
 _FASTEST_PER_MIN: Final = 250.0  # ... to 250 (paediatric); Orphanidou 2015 has 40 to 180 of adults at rest
 _LONGEST_GAP_S: Final = 3.0  # Orphanidou 2015: no heart rate below 20
 _HALF_BEAT_S: Final = 1.0  # a template reaches half an interval either side, at most that of 30 beats/min
-_FEWEST_OTHERS: Final = 2  # of a second kind of beat in a window,
-_SAME_KIND: Final = 0.86  # which resemble one another as the stricter of the two limits of Orphanidou 2015 asks
+_FEWEST_BEATS: Final = 3  # with a mean of their own
+_ALIGNING_PASSES: Final = 2  # the second against a mean of aligned beats
+_WORKING_RATE_HZ: Final = 120.0  # as in the detection: holds the pass bands up to 40 Hz
+_TINY: Final = 1e-12
 _BREATH_SPREAD_HZ: Final = 0.05  # either side of the peak: 3 breaths/min
 _BLOCK_SAMPLES: Final = 1 << 18  # windows of so many samples at once
 
@@ -40,47 +44,110 @@ def beats_alike(
     starts: NDArray[np.int64],
     width: int,
     rate_hz: float,
-    least: float,
+    *,
+    lag_s: float = 0.0,
 ) -> tuple[_Floats, _Bools]:
     """Return the likeness of each window's beats, and if there are beats as of a heart.
 
-    A beat reaches half the window's median interval either side of its mark.
+    Likeness is the mean correlation of a window's beats with their mean. A beat reaches half the window's
+    median interval either side of its mark, and is taken where it fits best within `lag_s` of it, as marks may
+    be at one peak of a beat or another.
     """
-    alike, feasible = np.full(starts.size, np.nan), np.zeros(starts.size, dtype=bool)
-    firsts, lasts = np.searchsorted(marks, starts), np.searchsorted(marks, starts + width)
-    for k, (first, last) in enumerate(zip(firsts, lasts, strict=True)):  # the numbers of beats differ
-        inside = marks[first:last]
-        if inside.size < 3:
-            continue
-        gaps_s = np.diff(np.concatenate([[starts[k]], inside, [starts[k] + width]])) / rate_hz
-        usual_s = float(np.median(gaps_s[1:-1]))
-        feasible[k] = (
-            gaps_s.max() <= _LONGEST_GAP_S and 60.0 / _FASTEST_PER_MIN <= usual_s <= 60.0 / _SLOWEST_PER_MIN
-        )
-        half = max(1, round(min(usual_s / 2.0, _HALF_BEAT_S) * rate_hz))
-        whole = inside[(inside >= half) & (inside + half < values.size)]
-        if whole.size < 3:
-            continue
-        beats = values[whole[:, np.newaxis] + np.arange(-half, half + 1)]
-        beats = beats - beats.mean(axis=1, keepdims=True)
-        alike[k] = _mean_likeness(beats, least)
+    alike = np.full(starts.size, np.nan)
+    usual_s, longest_s, n_beats = _window_intervals(marks, starts, width, rate_hz)
+    feasible = (n_beats >= _FEWEST_BEATS) & (longest_s <= _LONGEST_GAP_S)
+    feasible &= (usual_s >= 60.0 / _FASTEST_PER_MIN) & (usual_s <= 60.0 / _SLOWEST_PER_MIN)
+    factor = max(1, int(rate_hz // _WORKING_RATE_HZ))
+    slow, rate_hz = averaged(values, factor), rate_hz / factor
+    lags = round(lag_s * rate_hz)
+    several = np.flatnonzero(n_beats >= _FEWEST_BEATS)
+    halves = np.maximum(np.rint(np.minimum(usual_s / 2.0, _HALF_BEAT_S)[several] * rate_hz), 1.0).astype(
+        np.int64
+    )
+    firsts = np.searchsorted(marks, starts[several])
+    for block in _beat_blocks(n_beats[several], 2 * (int(halves.max(initial=0)) + lags) + 1):
+        counts = n_beats[several][block]
+        window = np.repeat(np.arange(block.size), counts)
+        beat = np.repeat(firsts[block] - (np.cumsum(counts) - counts), counts) + np.arange(window.size)
+        at, half = marks[beat] // factor, halves[block][window]
+        whole = (at >= half) & (at + half < slow.size)
+        at, half, window = at[whole], half[whole], window[whole]
+        reach = int(half.max(initial=0))
+        offsets = np.arange(-reach - lags, reach + lags + 1)
+        pieces = slow[np.clip(at[:, np.newaxis] + offsets, 0, slow.size - 1)]
+        inside = np.abs(np.arange(-reach, reach + 1)) <= half[:, np.newaxis]
+        alike[several[block]] = _mean_likeness(pieces, inside, window, block.size, lags)
     return alike, feasible
 
 
-def _mean_likeness(beats: _Floats, least: float) -> float:
-    """Return the mean correlation of beats, rows about 0, with their mean.
+def _window_intervals(
+    marks: NDArray[np.int64], starts: NDArray[np.int64], width: int, rate_hz: float
+) -> tuple[_Floats, _Floats, NDArray[np.int64]]:
+    """Return the median interval, the longest time without a beat, ends included, and the number of beats."""
+    first, last = np.searchsorted(marks, starts), np.searchsorted(marks, starts + width)
+    n_beats = (last - first).astype(np.int64)
+    usual, longest = np.full(starts.size, np.nan), np.full(starts.size, float(width))
+    several = np.flatnonzero(n_beats >= 2)
+    if several.size:
+        columns = np.arange(int(n_beats.max()) - 1)
+        index = np.minimum(first[several, np.newaxis] + columns, marks.size - 2)
+        intervals = np.diff(marks)[index].astype(np.float64)
+        intervals[columns >= n_beats[several, np.newaxis] - 1] = np.nan
+        usual[several] = np.nanmedian(intervals, axis=1)
+        ends = np.maximum(
+            marks[first[several]] - starts[several], starts[several] + width - marks[last[several] - 1]
+        )
+        longest[several] = np.maximum(np.nanmax(intervals, axis=1), ends)
+    return usual / rate_hz, longest / rate_hz, n_beats
 
-    Beats that do not resemble it are compared with the mean of the others of their kind, if they are of one:
-    ectopic beats resemble one another, noise resembles nothing.
+
+def _beat_blocks(n_beats: NDArray[np.int64], n_columns: int) -> list[NDArray[np.intp]]:
+    """Return the numbers of windows in blocks whose beats, as rows, hold a bounded number of samples."""
+    block = np.cumsum(n_beats) * n_columns // _BLOCK_SAMPLES
+    return [np.flatnonzero(block == k) for k in np.unique(block)]
+
+
+def _mean_likeness(
+    pieces: _Floats, inside: _Bools, window: NDArray[np.intp], n_windows: int, lags: int
+) -> _Floats:
+    """Return the mean likeness of the beats of each window, NaN where there are fewer than three.
+
+    Pieces have shape (n_beats, width + 2 lags); `inside` tells which of the width belong to the beat.
     """
-    likeness = _correlations(beats, beats.mean(axis=0))
-    other = np.flatnonzero(likeness < least)
-    if other.size >= _FEWEST_OTHERS:
-        rest = beats[other]
-        among = _correlations(rest, rest.sum(axis=0) - rest)
-        if among.mean() >= _SAME_KIND:
-            likeness[other] = among
-    return float(np.mean(likeness))
+    beats = _best_aligned(pieces, inside, window, n_windows, lags)
+    likeness = _correlations(beats, _sums_by_window(beats, window, n_windows)[window])
+    count = np.bincount(window, minlength=n_windows)
+    total = np.bincount(window, likeness, minlength=n_windows)
+    return np.asarray(np.where(count >= _FEWEST_BEATS, total / np.maximum(count, 1), np.nan))
+
+
+def _best_aligned(
+    pieces: _Floats, inside: _Bools, window: NDArray[np.intp], n_windows: int, lags: int
+) -> _Floats:
+    """Return the beats, about 0, each where it fits best to the mean of its window; 0 where they end."""
+    width = inside.shape[1]
+    chosen = np.full(window.size, lags)
+    for _ in range(_ALIGNING_PASSES if lags else 0):
+        beats = _centred(np.take_along_axis(pieces, chosen[:, np.newaxis] + np.arange(width), axis=1), inside)
+        beats /= np.maximum(np.linalg.norm(beats, axis=1, keepdims=True), _TINY)
+        template = _sums_by_window(beats, window, n_windows)[window]
+        fits = [np.einsum("nw,nw->n", pieces[:, lag : lag + width], template) for lag in range(2 * lags + 1)]
+        chosen = np.argmax(fits, axis=0)
+    return _centred(np.take_along_axis(pieces, chosen[:, np.newaxis] + np.arange(width), axis=1), inside)
+
+
+def _centred(beats: _Floats, inside: _Bools) -> _Floats:
+    mean = (beats * inside).sum(axis=1, keepdims=True) / inside.sum(axis=1, keepdims=True)
+    return np.where(inside, beats - mean, 0.0)
+
+
+def _sums_by_window(beats: _Floats, window: NDArray[np.intp], n_windows: int) -> _Floats:
+    """Return the sum of each window's beats, which are in the windows' order, shape (n_windows, width)."""
+    sums = np.zeros((n_windows, beats.shape[1]))
+    if window.size:
+        begins = np.flatnonzero(np.diff(window, prepend=-1))
+        sums[window[begins]] = np.add.reduceat(beats, begins, axis=0)
+    return sums
 
 
 def _correlations(beats: _Floats, template: _Floats) -> _Floats:
