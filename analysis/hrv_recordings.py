@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis import hrv, hrv_frequency, hrv_nonlinear
 from analysis.arrays import as_series, as_times_ns
-from analysis.rr_artefacts import as_rr_ms, correct_rr, physiological
+from analysis.rr_artefacts import as_rr_ms, correct_rr, malik_rule, physiological
 from protocols.errors import SignalError
 
 _LEAST_S: Final = 60.0  # as for HF: RMSSD and its kin follow the same fast variation
@@ -29,7 +29,8 @@ def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., fl
 
     It rejects intervals outside 300 to 2,000 ms, sets a mark of rejection where the readings pause for 5 s,
     repairs artefacts (`correct_rr`), and returns `figure` of the result: NaN where a fifth or more of the beats
-    were no normal ones, or less than a minute is left.
+    were no normal ones, a fifth or more of what is left differs by more than 20 % from the beat before (no
+    sinus rhythm, `malik_rule`: atrial fibrillation is no variability), or less than a minute is left.
     """
 
     def of_recording(rr_ms: ArrayLike, *, times_ns: ArrayLike) -> float:
@@ -41,9 +42,14 @@ def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., fl
         usable = physiological(values)
         rejected = np.isnan(usable).mean() if usable.size else 1.0
         corrected = correct_rr(np.insert(usable, marks, np.nan))
-        poor = rejected + corrected.corrected_share >= 1.0 - _LEAST_SHARE
-        too_short = 1e-3 * np.nansum(corrected.rr_ms) < _LEAST_S
-        return float("nan") if poor or too_short else float(np.asarray(figure(corrected.rr_ms)))
+        left = corrected.rr_ms
+        irregular = np.isnan(malik_rule(left)).sum() - np.isnan(left).sum()
+        poor = (
+            rejected + corrected.corrected_share >= 1.0 - _LEAST_SHARE
+            or irregular >= (1.0 - _LEAST_SHARE) * np.isfinite(left).sum()
+            or 1e-3 * np.nansum(left) < _LEAST_S
+        )
+        return float("nan") if poor else float(np.asarray(figure(left)))
 
     return of_recording
 
