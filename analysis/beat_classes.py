@@ -12,13 +12,13 @@ The record itself says what is normal; nothing was trained.
    conduction makes a QRS complex wide, so less steep for its height), prematurity and pause relative to the
    local rhythm. Beats of one shape share the medians of its members, which noise moves less.
 3. *Ventricular.* A shape unlike the usual one is ventricular if it is wide or clearly different, and its beats
-   tend to come early. Timing is what tells it from a bundle branch block that comes and goes. It says nothing in
-   atrial fibrillation, where the shape decides alone.
+   tend to come early. Timing is what tells it from a bundle branch block that comes and goes. It says nothing
+   in atrial fibrillation, where the shape decides alone.
 4. *Fusion.* A beat on time that is a sum of the usual and a ventricular shape.
 5. *Supraventricular.* A beat of unlike timing only: early against the local rhythm and against the interval
    before, outside atrial fibrillation, or following such a beat in a run.
-6. *Unclassifiable.* Samples are missing in all leads, or the beat has no known shape and the signal around it is
-   never quiet.
+6. *Unclassifiable.* The beat is paced, samples are missing in all leads, or the beat has no known shape and the
+   signal around it is never quiet.
 
 Only ratios count: unit, gain, offset and polarity do not matter.
 """
@@ -33,17 +33,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from analysis.arrays import as_positive, as_signal
+from analysis.beat_shapes import SAME, Complexes, aligned_beats, compare, cut_complexes, find_shapes
 from analysis.rhythm import as_beats, irregular_beats
 from protocols.errors import SignalError
 
 LOWEST_RATE_HZ: Final = 100.0
 """As for the detection of the beats: a QRS complex reaches up to some 40 Hz."""
 
-_WORKING_RATE_HZ: Final = 120.0  # lowest rate after averaging, as in the detection
-_HALF_QRS_S: Final = 0.15  # a ventricular beat lasts up to 0.2 s, and its mark may be at any of its peaks
-_LAG_S: Final = 0.06  # how far the marks of two beats may differ: half of 120 ms, the longest normal QRS
-_BASELINE_S: Final = 0.8  # one heart cycle at 75 beats/min: a mean over it follows breath, not the QRS
-_SAME: Final = 0.90  # correlation from which two QRS complexes have one shape
 _DIFFERENT: Final = 0.85  # correlation below which a shape is unlike the usual one whatever its width
 _FOREIGN: Final = 0.60  # the same where timing says nothing
 _WIDE: Final = 0.80  # steepness relative to the usual: 120 ms instead of 96 ms
@@ -57,18 +53,17 @@ _MIXED: Final = 0.95  # correlation of a fusion beat with the sum of its two sou
 _PART: Final = 0.25  # smallest share of either source
 _RESTLESS: Final = 0.15  # quietest 100 ms within half a second, relative to the QRS complex
 _LONE: Final = 3  # fewer beats of one shape are no evidence that it is one
-_MAX_SHAPES: Final = 16
-_SAMPLE: Final = 256  # beats compared with each other to find where they are densest
 _LOCAL_BEATS: Final = 21  # de Chazal et al. 2004 use 10 beats; 10 on each side are symmetric
-_QUIET_WINDOW_S: Final = 0.1
-_QUIET_SEARCH_S: Final = 1.0
+_PACED_S: Final = 0.2  # an atrial stimulus, a long conduction, and half of a wide complex come before a mark
 _TINY: Final = 1e-12
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Flags: TypeAlias = NDArray[np.bool_]
 
 
-def classify_beats(ecg: ArrayLike, beats: ArrayLike, *, rate_hz: float) -> NDArray[np.str_]:
+def classify_beats(
+    ecg: ArrayLike, beats: ArrayLike, *, rate_hz: float, pacing: ArrayLike | None = None
+) -> NDArray[np.str_]:
     """Return the class of every beat: N, S, V, F or Q of ANSI/AAMI EC57.
 
     Parameters
@@ -80,6 +75,9 @@ def classify_beats(ecg: ArrayLike, beats: ArrayLike, *, rate_hz: float) -> NDArr
         Sample indices of the QRS complexes, ascending, shape (n_beats,), as `detect_qrs` returns them.
     rate_hz
         Sampling rate, at least 100.
+    pacing
+        Sample indices of a pacemaker's stimuli, ascending, as a device with a pace detector marks them. The
+        beat that follows one within 200 ms is paced; None where nobody knows.
 
     Returns
     -------
@@ -87,10 +85,10 @@ def classify_beats(ecg: ArrayLike, beats: ArrayLike, *, rate_hz: float) -> NDArr
 
     - N: normal, bundle branch block, or anything that is neither early nor unlike the usual beat;
     - S: supraventricular premature; V: ventricular; F: fusion of ventricular and normal;
-    - Q: unclassifiable, for noise or missing samples. All are Q where no two beats resemble each other.
+    - Q: paced, or unclassifiable for noise or missing samples; all where no two beats resemble each other.
 
-    Escape beats of supraventricular shape are N, and paced beats are what their shape makes them: neither has a
-    sign here that would tell them.
+    Escape beats of supraventricular shape are N. Without `pacing` paced beats are what their shape makes them:
+    a stimulus of a millisecond is not in samples of 100 to 500 Hz (MIT-BIH 102, 104 and 107 show none).
 
     Raises
     ------
@@ -114,30 +112,22 @@ def classify_beats(ecg: ArrayLike, beats: ArrayLike, *, rate_hz: float) -> NDArr
     leads, samples, rate_hz = _checked(ecg, beats, rate_hz)
     if samples.size == 0:
         return np.empty(0, dtype="<U1")
-    complexes = _cut(leads, samples, rate_hz=rate_hz)
-    shapes, members = _shapes(complexes)
+    complexes = cut_complexes(leads, samples, rate_hz=rate_hz)
+    shapes, members = find_shapes(complexes)
     if not shapes:
         return np.full(samples.size, "Q", dtype="<U1")
     timing = _timing(samples, rate_hz=rate_hz)
-    return _decide(complexes, timing, shapes, members, samples, rate_hz=rate_hz)
+    classes = _decide(complexes, timing, shapes, members, samples, rate_hz=rate_hz)
+    if pacing is not None:
+        classes[_paced(samples, as_beats(pacing), rate_hz=rate_hz)] = "Q"
+    return classes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Complexes:
-    """The leads around every beat: (n_beats, n_leads, width + 2 lags), in units of each lead's noise.
-
-    `present` (n_beats, n_leads) tells where no sample is missing, `restless` (n_beats,) how loud the quietest
-    moment nearby is relative to the beat.
-    """
-
-    pieces: _Floats
-    present: _Flags
-    restless: _Floats
-    lags: int
-
-    @property
-    def width(self) -> int:
-        return int(self.pieces.shape[2]) - 2 * self.lags
+def _paced(samples: NDArray[np.int64], stimuli: NDArray[np.int64], *, rate_hz: float) -> _Flags:
+    """Return which beats have a stimulus within 200 ms before their mark."""
+    earlier = np.searchsorted(stimuli, samples, side="right") - 1
+    since = samples - stimuli[np.maximum(earlier, 0)] if stimuli.size else np.zeros(samples.size)
+    return (earlier >= 0) & (since <= _PACED_S * rate_hz)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,62 +154,8 @@ def _checked(ecg: ArrayLike, beats: ArrayLike, rate_hz: float) -> tuple[NDArray[
     return np.atleast_2d(leads), samples, rate_hz
 
 
-def _cut(leads: NDArray[Any], samples: NDArray[np.int64], *, rate_hz: float) -> _Complexes:
-    factor = max(1, int(rate_hz // _WORKING_RATE_HZ))
-    rate_hz = rate_hz / factor
-    half, lags = round(_HALF_QRS_S * rate_hz), round(_LAG_S * rate_hz)
-    offsets = np.arange(-half - lags, half + lags + 1)
-    pieces = np.zeros((samples.size, leads.shape[0], offsets.size))
-    present = np.zeros((samples.size, leads.shape[0]), dtype=bool)
-    restless = np.full(samples.size, np.inf)
-    for k, lead in enumerate(leads):
-        averaged = _averaged(lead, factor)
-        missing = np.isnan(averaged)
-        if averaged.size == 0 or missing.all():
-            continue
-        if missing.any():
-            known = np.flatnonzero(~missing)
-            averaged = np.interp(np.arange(averaged.size), known, averaged[known])
-        averaged -= averaged[0]
-        averaged -= ndimage.uniform_filter1d(averaged, round(_BASELINE_S * rate_hz) | 1)
-        at = np.clip(samples[:, np.newaxis] // factor + offsets, 0, averaged.size - 1)
-        present[:, k] = ~missing[at[:, lags:-lags]].any(axis=1)
-        pieces[:, k] = averaged[at] * present[:, k, np.newaxis]
-        np.minimum(restless, _restlessness(averaged, at, rate_hz), out=restless, where=present[:, k])
-        pieces[:, k] /= max(_spread(pieces[:, k], present[:, k]), _TINY)
-    return _Complexes(pieces, present, restless, lags)
-
-
-def _averaged(lead: NDArray[Any], factor: int) -> _Floats:
-    """Return the means of `factor` samples each; a rest is left out."""
-    end = lead.size // factor * factor
-    total = lead[0:end:factor].astype(np.float64)
-    for k in range(1, factor):
-        total += lead[k:end:factor]
-    total /= factor
-    return total
-
-
-def _restlessness(lead: _Floats, at: NDArray[np.int64], rate_hz: float) -> _Floats:
-    """Return the slope in the quietest moment around every beat, relative to the steepest of the beat."""
-    slopes = np.diff(lead, prepend=lead[:1])
-    slopes *= slopes
-    energy = np.maximum(ndimage.uniform_filter1d(slopes, max(1, round(_QUIET_WINDOW_S * rate_hz))), 0.0)
-    quiet = ndimage.minimum_filter1d(energy, round(_QUIET_SEARCH_S * rate_hz))
-    loudest = np.maximum(energy[at].max(axis=1), np.finfo(np.float64).tiny)
-    return np.asarray(np.sqrt(quiet[at[:, at.shape[1] // 2]] / loudest))
-
-
-def _spread(pieces: _Floats, present: _Flags) -> float:
-    """Return how much the beats of a lead differ from their median: the size of its noise."""
-    if not present.any():
-        return 0.0
-    deviations = pieces[present] - np.median(pieces[present], axis=0)
-    return float(np.sqrt(np.median(deviations**2, axis=0).mean()))
-
-
 def _timing(samples: NDArray[np.int64], *, rate_hz: float) -> _Timing:
-    """Relate intervals to the local median of the mean of two neighbours, which a premature beat leaves alone."""
+    """Relate intervals to the local median of means of two neighbours, which a premature beat leaves alone."""
     if samples.size < 2:
         return _Timing(*np.ones((3, samples.size)))
     rr_s = np.diff(samples) / rate_hz
@@ -232,72 +168,8 @@ def _timing(samples: NDArray[np.int64], *, rate_hz: float) -> _Timing:
     return _Timing(before, after, against_last)
 
 
-def _shapes(complexes: _Complexes) -> tuple[list[_Floats], NDArray[np.intp]]:
-    """Return the shapes that occur at least twice, and the number of every beat's shape, -1 for none."""
-    members = np.full(complexes.restless.size, -1)
-    shapes: list[_Floats] = []
-    for _ in range(_MAX_SHAPES):  # each takes its beats away from the next
-        left = np.flatnonzero((members < 0) & complexes.present.any(axis=1))
-        if left.size < 2:
-            break
-        shape = _densest(complexes, left)
-        for _ in range(2):  # the second time around the median of all beats alike
-            similar, lags, _sizes = _compare(complexes, shape, left)
-            alike = similar > _SAME
-            if not alike.any():
-                break
-            shape = _centred(np.median(_aligned(complexes, lags[alike], left[alike]), axis=0))
-        if alike.sum() < 2:
-            break
-        members[left[alike]] = len(shapes)
-        shapes.append(shape)
-    return shapes, members
-
-
-def _densest(complexes: _Complexes, left: NDArray[np.intp]) -> _Floats:
-    """Return the median of the beats like the one that most of a sample are like."""
-    some = left[np.linspace(0, left.size - 1, min(left.size, _SAMPLE)).astype(np.intp)]
-    aligned = _aligned(complexes, np.full(some.size, complexes.lags), some)
-    flat = aligned.reshape(some.size, -1)
-    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), _TINY)
-    near = flat @ flat.T > _SAME
-    return _centred(np.median(aligned[near[np.argmax(near.sum(axis=1))]], axis=0)) if near.any() else aligned[0]
-
-
-def _centred(shape: _Floats) -> _Floats:
-    return np.asarray(shape - shape.mean(axis=-1, keepdims=True))
-
-
-def _compare(
-    complexes: _Complexes, shape: _Floats, which: NDArray[np.intp]
-) -> tuple[_Floats, NDArray[np.intp], _Floats]:
-    """Return the highest correlation of beats with a shape, at which lag, and their size over the shape's."""
-    pieces, width = complexes.pieces[which], complexes.width
-    n_lags = 2 * complexes.lags + 1
-    products, energies = np.empty((2, pieces.shape[0], n_lags))
-    for k in range(n_lags):  # some 15 lags
-        cut = pieces[:, :, k : k + width]
-        products[:, k] = np.einsum("nlw,lw->n", cut, shape)
-        energies[:, k] = np.einsum("nlw,nlw->n", cut, cut) - width * (cut.mean(axis=2) ** 2).sum(axis=1)
-    energies = np.maximum(energies, _TINY)
-    expected = np.maximum(complexes.present[which] @ (shape**2).sum(axis=1), _TINY)
-    correlations = products / np.sqrt(energies * expected[:, np.newaxis])
-    best = correlations.argmax(axis=1)
-    rows = np.arange(best.size)
-    return correlations[rows, best], best, np.sqrt(energies[rows, best] / expected)
-
-
-def _aligned(complexes: _Complexes, lags: NDArray[np.intp], which: NDArray[np.intp]) -> _Floats:
-    """Return the beats cut at their own lags, (n, n_leads, width), each lead without its mean."""
-    pieces = complexes.pieces[which]
-    at = lags[:, np.newaxis, np.newaxis] + np.arange(complexes.width)
-    return _centred(
-        np.take_along_axis(pieces, np.broadcast_to(at, (*pieces.shape[:2], complexes.width)), axis=2)
-    )
-
-
 def _decide(
-    complexes: _Complexes,
+    complexes: Complexes,
     timing: _Timing,
     shapes: list[_Floats],
     members: NDArray[np.intp],
@@ -308,8 +180,8 @@ def _decide(
     n_beats, n_shapes = members.size, len(shapes)
     on_time = timing.before > _EARLY
     usual = int(np.bincount(members[(members >= 0) & on_time], minlength=n_shapes).argmax())
-    likeness, lags, size = _compare(complexes, shapes[usual], np.arange(n_beats))
-    aligned = _aligned(complexes, lags, np.arange(n_beats))
+    likeness, lags, size = compare(complexes, shapes[usual], np.arange(n_beats))
+    aligned = aligned_beats(complexes, lags, np.arange(n_beats))
     steepness = np.sqrt(_energy(np.diff(aligned, axis=2)) / np.maximum(_energy(aligned), _TINY))
     of_usual = members == usual
     steepness /= np.median(steepness[of_usual])
@@ -319,9 +191,9 @@ def _decide(
     timed = (timing.before < _TIMED) & (timing.before < timing.after - (1.0 - _TIMED))
     often = _share(group, timed)
     like, steep = _of_shape(likeness, members, n_shapes), _of_shape(steepness, members, n_shapes)
-    wide = (like < _SAME) & (steep < _WIDE)
+    wide = (like < SAME) & (steep < _WIDE)
     fibrillating = irregular_beats(
-        samples, rate_hz=rate_hz, classes=np.where(wide | ((like < _SAME) & (often > _OFTEN_TIMED)), "V", "N")
+        samples, rate_hz=rate_hz, classes=np.where(wide | ((like < SAME) & (often > _OFTEN_TIMED)), "V", "N")
     )
     mostly_fibrillating = _share(group, fibrillating) > 0.5
     by_shape = (wide & (often >= _SOMETIMES_TIMED)) | ((like < _DIFFERENT) & (often >= _OFTEN_TIMED))
@@ -331,7 +203,7 @@ def _decide(
     ventricular = (by_shape & ~of_usual) | alone
 
     unclear = ~complexes.present.any(axis=1)
-    unclear |= (complexes.restless > _RESTLESS) & (likeness < _SAME) & (_share_size(group) < _LONE)
+    unclear |= (complexes.restless > _RESTLESS) & (likeness < SAME) & (_share_size(group) < _LONE)
     classes = np.full(n_beats, "N", dtype="<U1")
     classes[_fused(aligned, shapes[usual], ventricular, members, shapes) & ~alone & ~of_usual & on_time] = "F"
     classes[ventricular & (classes != "F")] = "V"
@@ -388,4 +260,4 @@ def _supraventricular(
     first = early & (timing.against_last < _EARLY) & ~np.append(False, classes[:-1] == "V")
     run = np.cumsum(~early)  # beats between two that are not early share a number
     reached = np.maximum.accumulate(np.where(first, run, -1))
-    return early & (reached == run)
+    return np.asarray(early & (reached == run))
