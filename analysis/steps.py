@@ -15,7 +15,7 @@ Everything rests on a bounded neighbourhood, `REACH_S`; so a long recording is t
 Where no source is named below, a round figure was taken after a look at neighbouring values on 26 walks (mean
 error 1.45 %; every second walk alone gives the same choice): NEARLY_AS_MUCH 0.3 to 0.6 gives 1.4 to 2.0,
 LEAST_SHARE 0.25 to 0.35 gives 1.4 to 1.7, SURE_SHARE 0.4 to 0.6 gives 1.4 to 1.6 and 0.65 loses walks,
-LEAST_PART 0.3 to 0.5, LEAST_MOVEMENT_MPS2 0.2 to 0.6 and LEAST_AT_STEP 0.03 to 0.08 give 1.3 to 1.6.
+LEAST_MOVEMENT_MPS2 0.2 to 0.6 and LEAST_AT_STEP 0.03 to 0.08 give 1.3 to 1.6.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ LEAST_SHARE = 0.3  # of the power above chance in the stride's harmonics
 SURE_SHARE = 0.5  # and half of it somewhere near: small white noise never has it
 SURE_WITHIN_S = 8
 LEAST_AT_STEP = 0.05  # of the power at the step frequency itself: shaking at 4 Hz has none at 2 Hz
-LEAST_PART = 0.4  # of the movement of the 6 s around: where walking ends and handling of the phone goes on
 NEARLY_AS_MUCH = 0.5  # of the power explained: then the strongest frequency decides
 LEAST_BOUT_S = 4
 LONGEST_PAUSE_S = 2
@@ -331,7 +330,7 @@ def _step_frequency(
     windows = windows - windows.mean(axis=1, keepdims=True)
     second = windows[:, before : before + GRID_HZ]
     rms, rms_now = (np.sqrt((part * part).mean(axis=1)) for part in (windows, second))
-    walking = (np.minimum(rms, rms_now) >= LEAST_MOVEMENT_MPS2) & (rms_now >= LEAST_PART * rms)
+    walking = np.minimum(rms, rms_now) >= LEAST_MOVEMENT_MPS2
     walking = np.ones_like(walking) if everywhere else walking
     at = np.flatnonzero(walking)
     step_hz, share = np.ones(walking.size), np.zeros(walking.size)

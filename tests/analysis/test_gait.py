@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import io
+from scipy.optimize import linear_sum_assignment
 
 from analysis.gait import (
     cadence,
@@ -60,8 +61,20 @@ def test_contacts_of_recordings_within_250_ms(trials: list[Any]) -> None:
         contacts = initial_contacts(accel, rate_hz=RATE_HZ, bouts=bouts) / RATE_HZ
         reference = np.concatenate([p.InitialContact_Event for p in periods])
         true, found = true + reference.size, found + contacts.size
-        matched += int((np.abs(contacts[:, None] - reference).min(axis=0) <= 0.25).sum())
-    assert 2 * matched / (true + found) >= 0.9  # 0.93 on these eight bouts, some of three steps between turns
+        pairs = linear_sum_assignment(np.minimum(np.abs(contacts[:, None] - reference), 1.0))
+        matched += int((np.abs(contacts[pairs[0]] - reference[pairs[1]]) <= 0.25).sum())
+    assert 2 * matched / (true + found) >= 0.93  # 0.944 on these eight bouts, some of three steps between turns
+
+
+def test_a_weak_step_between_two_is_found_and_a_pause_holds_none() -> None:
+    accel = walk(1.8)
+    at = np.rint(np.arange(54) / 1.8 * RATE_HZ).astype(int)
+    accel[0, at[20] - 25 : at[20] + 25] = 9.80665 + 0.3 * (accel[0, at[20] - 25 : at[20] + 25] - 9.80665)
+    accel[0, at[35] : at[40]] = 9.80665
+    contacts = initial_contacts(accel, rate_hz=RATE_HZ)
+    apart = np.abs(contacts - at[:, None]).min(axis=1)
+    assert (apart[np.r_[2:34, 42:52]] <= 3).all()  # the bump beside the weakened step moves its maximum
+    assert not ((contacts > at[36]) & (contacts < at[39])).any()
 
 
 def test_straight_walks_agree_with_the_reference(trials: list[Any]) -> None:
@@ -76,8 +89,8 @@ def test_straight_walks_agree_with_the_reference(trials: list[Any]) -> None:
         )  # two samples of the reference
         speed = walking_speed_mps(accel, rate_hz=RATE_HZ, leg_length_m=0.964)
         assert speed == pytest.approx(
-            period.WalkingSpeed, abs=0.2
-        )  # 0.05 and 0.14 here: two bouts of nine steps
+            period.WalkingSpeed, abs=0.12
+        )  # 0.07 and 0.01 here: two bouts of nine steps
 
 
 def test_sides_of_recordings(trials: list[Any]) -> None:
@@ -97,8 +110,8 @@ def test_pendulum_gives_the_published_step_length() -> None:
     accel = walk(1.8, rise_m=0.03)
     contacts = initial_contacts(accel, rate_hz=RATE_HZ)
     lengths = step_lengths_m(accel, rate_hz=RATE_HZ, contacts=contacts, leg_length_m=LEG_M)
-    expected = 1.25 * 2 * np.sqrt(2 * LEG_M * 0.03 - 0.03**2)  # Zijlstra & Hof (2003)
-    assert np.nanmedian(lengths) == pytest.approx(expected, rel=0.02)  # 0.5 Hz high-pass, integral by sums
+    expected = 4.587 / 4 * 2 * np.sqrt(2 * LEG_M * 0.03 - 0.03**2)  # Soltani et al. (2021)
+    assert np.nanmedian(lengths) == pytest.approx(expected, rel=0.02)  # 1 Hz high-pass, integral by sums
     speed = walking_speed_mps(accel, rate_hz=RATE_HZ, leg_length_m=LEG_M)
     assert speed == pytest.approx(expected * 1.8, rel=0.05)  # the ends
 

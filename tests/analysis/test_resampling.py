@@ -33,7 +33,8 @@ def on_clock(
     return found, clock_times_ns(**clock)
 
 
-# 80 dB, the window's own, for the band and for its image: 2e-4. At the ends a sine is no point reflection of itself: half a second is left out.
+# 80 dB, the window's own, for the band and for its image: 2e-4. A sine is no point reflection of itself at the
+# ends: half a second is left out.
 @pytest.mark.parametrize(
     ("own_hz", "new_hz", "hz"),
     [

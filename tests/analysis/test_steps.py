@@ -60,16 +60,6 @@ def test_swinging_arm_neither_hides_nor_doubles_steps(swing: float) -> None:
     np.testing.assert_allclose(inner, 1 / 1.8, atol=0.03)
 
 
-def test_handling_of_the_phone_after_a_walk_is_not_walking_on() -> None:
-    accel = walk(1.8, 40)
-    after = slice(5000, None)
-    accel[2, after] += 0.6 * np.sin(2 * np.pi * 1.8 * np.arange(1000) / RATE_HZ)
-    alone = accel[:, 5000:]
-    assert count_steps(alone, rate_hz=RATE_HZ) > 10  # by itself it would be
-    accel[2, 5200:] = 9.81  # the two seconds kept have a quarter of the walk's movement
-    assert count_steps(accel, rate_hz=RATE_HZ) == pytest.approx(72, abs=3)
-
-
 def test_steps_come_at_the_step_frequency() -> None:
     steps = detect_steps(walk(1.7, 40), rate_hz=RATE_HZ)
     assert steps.dtype == np.int64
