@@ -7,9 +7,10 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from analysis.arrays import as_positive
-from analysis.glucose_grid import GlucoseGrid, as_readings
+from analysis.glucose_grid import GlucoseGrid, as_readings, step_of
 from protocols.errors import SignalError
 
 EPISODE_MIN: Final = 15.0
@@ -21,7 +22,8 @@ LONGEST_LAG_MIN: Final = 40.0
 
 _STEP_MIN: Final = 0.5  # of the search; a tenth of the sensor's interval
 _LONGEST_JOIN_MIN: Final = 15.0  # sensor readings that are joined by a line; three intervals of 5 min
-_LEAST_PAIRS: Final = 10  # three are fitted away (gain, offset, lag); the rest must say how well
+_LEAST_PAIRS: Final = 20  # two in each stretch
+_STRETCHES: Final = 10  # of the jackknife; general use, each longer than errors resemble one another
 _LEAST_CORRELATION: Final = 0.5  # less is explained by the reference than is left over: no common course
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -130,9 +132,9 @@ def sensor_lag(
 ) -> GlucoseLag:
     """Return by how many minutes the sensor follows the reference.
 
-    The sensor, joined by lines over at most 15 min, is read `lag` after every reference value; the lag is the
-    one at which a straight line through the pairs leaves the least error, so that gain and offset of the sensor
-    do not matter. The same reference values are compared at every lag.
+    The sensor is smoothed (`_smoothed`) and read `lag` after every reference value; the lag is the one at which
+    a straight line through the pairs leaves the least error, so that gain and offset of the sensor do not
+    matter. The same reference values are compared at every lag.
 
     Parameters
     ----------
@@ -145,14 +147,14 @@ def sensor_lag(
 
     Returns
     -------
-    The standard error comes from the curvature of the error at its minimum, widened for errors that resemble
-    their neighbours (first-order autocorrelation). NaN with fewer than 10 pairs, a correlation below 0.5, or
-    the minimum at the edge of the search.
+    The standard error is that of the jackknife over ten stretches of neighbouring pairs, as errors resemble
+    their neighbours. NaN with fewer than 20 pairs, a correlation below 0.5, or the least error at the edge of
+    the search, with or without any of the stretches.
 
     References
     ----------
-    Boyne et al. 2003, doi:10.2337/diabetes.52.11.2790 (lag as the shift of least error); Bates & Watts 1988,
-    Nonlinear Regression Analysis, section 2.3 (standard error).
+    Boyne et al. 2003, doi:10.2337/diabetes.52.11.2790: lag as the shift of least error. Künsch 1989,
+    doi:10.1214/aos/1176347265: jackknife by blocks.
     """
     sensor, sensor_ns = as_readings(glucose_mgdl, times_ns=times_ns)
     reference, reference_ns = as_readings(reference_mgdl, times_ns=reference_times_ns)
@@ -161,34 +163,28 @@ def sensor_lag(
     if sensor.size < 2 or reference.size < _LEAST_PAIRS:
         return unknown
     at_min, sensor_min = ((times - sensor_ns[0]) / 60e9 for times in (reference_ns, sensor_ns))
-    lags = np.arange(-int(longest / _STEP_MIN), int(longest / _STEP_MIN) + 1) * _STEP_MIN
-    shifted = np.stack([_read(sensor, sensor_min, at_min + lag) for lag in lags])
+    fine_min, smooth = _smoothed(sensor, sensor_min, float(step_of(sensor_ns)))
+    n_lags = int(longest / _STEP_MIN)
+    lags: _Floats = np.linspace(-n_lags * _STEP_MIN, n_lags * _STEP_MIN, 2 * n_lags + 1, dtype=np.float64)
+    shifted = np.stack([np.interp(at_min + lag, fine_min, smooth, left=np.nan, right=np.nan) for lag in lags])
     common = np.isfinite(shifted).all(axis=0)
     n = int(common.sum())
     if n < _LEAST_PAIRS:
         return unknown
-    rest = reference[common] - reference[common].mean()
-    values = shifted[:, common]
-    values -= values.mean(axis=-1, keepdims=True)
-    energies, of_rest = (values**2).sum(axis=-1), float(rest @ rest)
-    if of_rest == 0.0 or not (energies > 0.0).all():
-        return unknown
-    correlations = values @ rest / np.sqrt(energies * of_rest)
-    best = int(correlations.argmax())
-    if best in (0, lags.size - 1) or correlations[best] < _LEAST_CORRELATION:
-        return GlucoseLag(float("nan"), float("nan"), float(correlations[best]), n)
-    near = slice(max(best - 4, 0), best + 5)  # 2 min to either side: a straight line of the sensor is longer
-    errors = (1.0 - correlations[near] ** 2) * of_rest
-    curve, slope, _ = np.polyfit(lags[near] - lags[best], errors, 2)
-    if curve <= 0.0:
-        return GlucoseLag(float("nan"), float("nan"), float(correlations[best]), n)
-    gain = values[best] @ rest / energies[best]
-    residuals = rest - gain * values[best]
-    spread = float(residuals @ residuals)
-    alike = float(residuals[1:] @ residuals[:-1]) / spread if spread > 0.0 else 0.0
-    widening = (1.0 + max(alike, 0.0)) / (1.0 - min(max(alike, 0.0), 0.99))
-    error = float(np.sqrt(spread / (n - 3) / curve * widening))
-    return GlucoseLag(float(lags[best] - slope / (2.0 * curve)), error, float(correlations[best]), n)
+    begins = np.arange(_STRETCHES) * n // _STRETCHES
+    values, truth = shifted[:, common], np.broadcast_to(reference[common], (lags.size, n))
+    values -= values.mean()
+    truth = truth - truth.mean()
+    products = (np.ones_like(values), values, truth, values**2, truth**2, values * truth)
+    sums = np.stack([np.add.reduceat(product, begins, axis=-1) for product in products])
+    correlations = _correlations(sums.sum(axis=-1))
+    lag_min = _peak(correlations, lags)
+    without = [_peak(_correlations(np.delete(sums, k, axis=-1).sum(axis=-1)), lags) for k in range(_STRETCHES)]
+    correlation = float(np.nan_to_num(correlations, nan=-1.0).max())
+    if np.isnan([lag_min, *without]).any() or correlation < _LEAST_CORRELATION:
+        return GlucoseLag(float("nan"), float("nan"), correlation, n)
+    error = float(np.sqrt((_STRETCHES - 1) * np.var(without)))
+    return GlucoseLag(lag_min, error, correlation, n)
 
 
 def _runs(states: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
@@ -199,8 +195,34 @@ def _runs(states: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64
     return starts, ends, states[starts]
 
 
-def _read(values: _Floats, times_min: _Floats, at_min: _Floats) -> _Floats:
-    """Return the value on the line between the neighbours at each time, NaN outside and in gaps."""
-    after = np.clip(np.searchsorted(times_min, at_min), 1, times_min.size - 1)
-    read = np.interp(at_min, times_min, values, left=np.nan, right=np.nan)
-    return np.where(times_min[after] - times_min[after - 1] <= _LONGEST_JOIN_MIN, read, np.nan)
+def _smoothed(values: _Floats, times_min: _Floats, step_min: float) -> tuple[_Floats, _Floats]:
+    """Return a fine clock and the readings on it, joined by lines and smoothed by a Gaussian of their interval.
+
+    A line between two noisy readings is quieter in its middle, which would draw the lag there; a Gaussian is
+    as quiet everywhere. Unknown near the ends and near gaps of more than 15 min.
+    """
+    fine_min = np.arange(times_min[0], times_min[-1] + _STEP_MIN, _STEP_MIN)
+    after = np.clip(np.searchsorted(times_min, fine_min), 1, times_min.size - 1)
+    joined = np.interp(fine_min, times_min, values, right=np.nan)
+    joined[times_min[after] - times_min[after - 1] > _LONGEST_JOIN_MIN] = np.nan
+    smooth = ndimage.gaussian_filter1d(joined, step_min / _STEP_MIN, mode="constant", cval=np.nan, truncate=3.0)
+    return fine_min, np.asarray(smooth, dtype=np.float64)
+
+
+def _correlations(sums: _Floats) -> _Floats:
+    """Return the correlation at every lag from n and the sums of x, y, x**2, y**2 and xy; NaN without spread."""
+    n, of_x, of_y, of_xx, of_yy, of_xy = sums
+    spreads = (of_xx - of_x**2 / n) * (of_yy - of_y**2 / n)
+    return np.asarray((of_xy - of_x * of_y / n) / np.sqrt(np.where(spreads > 1e-9 * n**2, spreads, np.nan)))
+
+
+def _peak(correlations: _Floats, lags: _Floats) -> float:
+    """Return the lag of the largest correlation, between lags by a parabola; NaN at the edge of the search."""
+    if np.isnan(correlations).any():
+        return float("nan")
+    best = int(correlations.argmax())
+    if best in (0, lags.size - 1):
+        return float("nan")
+    left, top, right = correlations[best - 1 : best + 2]
+    bend = left - 2.0 * top + right
+    return float(lags[best] + (0.5 * _STEP_MIN * (left - right) / bend if bend < 0.0 else 0.0))

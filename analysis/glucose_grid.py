@@ -122,8 +122,9 @@ def as_readings(glucose_mgdl: ArrayLike, *, times_ns: ArrayLike) -> tuple[_Float
     if values.size != times.size:
         raise SignalError(f"{values.size} readings at {times.size} times, expected as many")
     present = np.isfinite(values)
-    present[1:] &= np.diff(times) > 0
-    return values[present], times[present]
+    values, times = values[present], times[present]
+    first = np.diff(times, prepend=times[:1] - 1) > 0
+    return values[first], times[first]
 
 
 def step_of(times_ns: NDArray[np.int64]) -> int:
