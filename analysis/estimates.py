@@ -39,6 +39,8 @@ class Estimate:
         How it was computed, in one line.
     details
         Further figures by name.
+    n_poor
+        Recordings or moments that gave nothing because their signal was too poor.
     """
 
     value: float
@@ -48,6 +50,7 @@ class Estimate:
     level: float | None = None
     method: str = ""
     details: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    n_poor: int = 0
 
 
 def as_share(value: float, *, name: str) -> float:

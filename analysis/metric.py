@@ -1,18 +1,18 @@
-"""One entry of the table of metrics: what a clinical protocol can ask for."""
+"""What a clinical protocol can ask of a study: metrics, and facts about its sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.agreement import Estimate
+from analysis.estimates import Estimate
 from protocols.clinical.criteria import Statistics
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One entry of the table.
+    """A figure with its interval.
 
     Parameters
     ----------
@@ -36,3 +36,45 @@ class Metric:
     channels: tuple[str, ...]
     source: str
     grades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What can be known of a study's sample.
+
+    Parameters
+    ----------
+    title
+        For people.
+    unit
+        UCUM code.
+    of
+        Where it is a percentage: the fact that says of how many, such as `pairs`. So a plan can tell how many
+        more are wanted.
+    """
+
+    title: str
+    unit: str = "1"
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Everything that evidence of one measurand can be asked.
+
+    Parameters
+    ----------
+    metrics
+        By name.
+    facts
+        By name: what `design_facts` may know.
+    design_facts
+        Returns the facts that evidence gives; a fact that is not known is left out.
+    nothing
+        Evidence of a study that has not begun.
+    """
+
+    metrics: Mapping[str, Metric]
+    facts: Mapping[str, Fact]
+    design_facts: Callable[[Any, Statistics], dict[str, float]]
+    nothing: Any

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_detection, oximetry, paired_metrics, signal_study
+from analysis import beat_detection, oximetry, signal_study
 from analysis.agreement import BlandAltman, Estimate
 from analysis.beat_detection import RecordResult
-from analysis.metric import Metric
+from analysis.metric import Fact, Metric, Study
 from analysis.oximetry import OximeterPairs
-from analysis.paired_metrics import PairedMetric
-from analysis.paired_study import PLAUSIBLE, Excluded, PairedStudy, paired_facts, usable_by
+from analysis.paired_metrics import readings_study
+from analysis.paired_study import PAIRED_FACTS, Excluded, PairedStudy, usable_by
 from analysis.signal_metrics import SIGNAL_METRICS
 from analysis.signal_study import mean_over_subjects
 from protocols.clinical.criteria import ClinicalProtocol, Measurement, Statistics
@@ -45,7 +45,9 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
         If the protocol asks for a metric that does not exist, or that is not of its measurand.
     """
     measurements = []
-    for name in dict.fromkeys(criterion.metric for criterion in protocol.criteria):
+    criteria = protocol.criteria
+    limits = (criterion.limit_metric for criterion in criteria if criterion.limit_metric)
+    for name in dict.fromkeys([*(criterion.metric for criterion in criteria), *limits]):
         metric = METRICS.get(name)
         if metric is None or metric.measurand != protocol.measurand:
             known = ", ".join(n for n, m in METRICS.items() if m.measurand == protocol.measurand)
@@ -64,11 +66,11 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
                 level=estimate.level,
                 method=estimate.method,
                 label=_grade(metric, estimate.value),
-                n_poor=int(estimate.details.get("recordings_without_value", 0)),
+                n_poor=estimate.n_poor,
                 details=estimate.details,
             )
         )
-    return DESIGN_FACTS[protocol.measurand](evidence, protocol.statistics), measurements
+    return STUDIES[protocol.measurand].design_facts(evidence, protocol.statistics), measurements
 
 
 def excluded(protocol: ClinicalProtocol, evidence: Any) -> tuple[Excluded, ...]:
@@ -81,25 +83,6 @@ def excluded(protocol: ClinicalProtocol, evidence: Any) -> tuple[Excluded, ...]:
 def _grade(metric: Metric, value: float) -> str:
     """Return what a value is called where it is a grade."""
     return metric.grades[int(value) - 1] if metric.grades and math.isfinite(value) else ""
-
-
-def _readings(measurand: str, quantity: str) -> dict[str, Metric]:
-    """Return the metrics that any quantity has whose readings are compared pair by pair."""
-    unit = PLAUSIBLE[quantity][2]
-    functions: dict[str, tuple[str, PairedMetric, str]] = {
-        "bias": (unit, paired_metrics.mean_difference(quantity), "mean of test minus reference"),
-        "sd": (unit, paired_metrics.sd_of_differences(quantity), "standard deviation, n - 1"),
-        "rms": (unit, paired_metrics.root_mean_square(quantity), "root mean square of the differences"),
-        "mae": (unit, paired_metrics.mean_absolute_difference(quantity), "mean absolute difference"),
-        "mape": ("%", paired_metrics.mean_absolute_percentage(quantity), "mean over pairs, of the reference"),
-        "lower_limit_of_agreement": (unit, paired_metrics.limit_of_agreement(quantity, "lower"), _BLAND_ALTMAN),
-        "upper_limit_of_agreement": (unit, paired_metrics.limit_of_agreement(quantity, "upper"), _BLAND_ALTMAN),
-        "read_rate": ("%", paired_metrics.read_rate(quantity), "share of moments with a value"),
-    }
-    return {
-        f"{quantity}_{name}": Metric(measurand, metric_unit, function, (quantity,), source)
-        for name, (metric_unit, function, source) in functions.items()
-    }
 
 
 def _of_agreement(choose: Callable[[BlandAltman], float]) -> Callable[[OximeterPairs, Statistics], Estimate]:
@@ -121,7 +104,7 @@ def _qrs(
     return Metric("qrs", unit, function, ("ecg",), source)
 
 
-METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
+_OXIMETRY: Final = Study(
     {
         "spo2_arms": _spo2(oximetry.accuracy, "ISO 80601-2-61; FDA 2013"),
         "spo2_bias": _spo2(oximetry.bias, "FDA 2013"),
@@ -135,38 +118,68 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         ),
         "spo2_lower_limit_of_agreement": _spo2(_of_agreement(lambda limits: limits.lower), _BLAND_ALTMAN),
         "spo2_upper_limit_of_agreement": _spo2(_of_agreement(lambda limits: limits.upper), _BLAND_ALTMAN),
+    },
+    {
+        **PAIRED_FACTS,
+        "excluded_reference_missing": Fact("moments without a reference"),
+        "excluded_reference_out_of_range": Fact("moments with a reference out of range"),
+        "excluded_test_missing": Fact("moments at which the device showed nothing"),
+        "excluded_test_no_saturation": Fact("moments at which the device showed no possible saturation"),
+    },
+    oximetry.design_facts,
+    OximeterPairs.gather([]),
+)
+
+_BEATS: Final = Study(
+    {
         "qrs_sensitivity_gross": _qrs(beat_detection.gross_sensitivity, _EC57),
         "qrs_positive_predictivity_gross": _qrs(beat_detection.gross_positive_predictivity, _EC57),
         "qrs_sensitivity_average": _qrs(beat_detection.average_sensitivity, _EC57),
         "qrs_positive_predictivity_average": _qrs(beat_detection.average_positive_predictivity, _EC57),
         "qrs_offset_median": _qrs(beat_detection.median_offset, "detected minus reference", "ms"),
         "qrs_jitter": _qrs(beat_detection.jitter, "standard deviation within records", "ms"),
-        **_readings("blood_pressure", "sbp"),
-        **_readings("blood_pressure", "dbp"),
-        **_readings("heart_rate", "heart_rate"),
-        **_readings("respiratory_rate", "respiratory_rate"),
-        **_readings("temperature", "temperature"),
-        **_readings("glucose", "glucose"),
-        **_readings("steps", "steps"),
-        **{
-            name: Metric("signal", metric.unit, mean_over_subjects(name), metric.channels, metric.source)
-            for name, metric in SIGNAL_METRICS.items()
-        },
-    }
-)
-"""Name -> metric."""
-
-DESIGN_FACTS: Final[Mapping[str, Callable[[Any, Statistics], dict[str, float]]]] = MappingProxyType(
+    },
     {
-        "spo2": oximetry.design_facts,
-        "blood_pressure": lambda study, statistics: paired_facts(study, "sbp", statistics),
-        "heart_rate": lambda study, statistics: paired_facts(study, "heart_rate", statistics),
-        "respiratory_rate": lambda study, statistics: paired_facts(study, "respiratory_rate", statistics),
-        "temperature": lambda study, statistics: paired_facts(study, "temperature", statistics),
-        "glucose": lambda study, statistics: paired_facts(study, "glucose", statistics),
-        "steps": lambda study, statistics: paired_facts(study, "steps", statistics),
-        "qrs": beat_detection.design_facts,
-        "signal": signal_study.design_facts,
+        "records": Fact("records with reference beats after the learning time"),
+        "records_without_beats": Fact("records without reference beats after the learning time"),
+        "paced_records": Fact("records with paced beats"),
+        "reference_beats": Fact("reference beats"),
+    },
+    beat_detection.design_facts,
+    (),
+)
+
+_SIGNALS: Final = Study(
+    {
+        name: Metric("signal", metric.unit, mean_over_subjects(name), metric.channels, metric.source)
+        for name, metric in SIGNAL_METRICS.items()
+    },
+    {
+        "subjects": Fact("subjects"),
+        "recordings": Fact("recordings"),
+        "recordings_without_value": Fact("recordings whose signal allows no value for some metric"),
+        "valued_recordings": Fact("recordings with all values"),
+    },
+    signal_study.design_facts,
+    (),
+)
+
+STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
+    {
+        "spo2": _OXIMETRY,
+        "blood_pressure": readings_study("blood_pressure", "sbp"),
+        "heart_rate": readings_study("heart_rate", "heart_rate"),
+        "respiratory_rate": readings_study("respiratory_rate", "respiratory_rate"),
+        "temperature": readings_study("temperature", "temperature"),
+        "glucose": readings_study("glucose", "glucose"),
+        "steps": readings_study("steps", "steps"),
+        "qrs": _BEATS,
+        "signal": _SIGNALS,
     }
 )
-"""Measurand -> what its evidence says of the sample."""
+"""Measurand -> what its evidence can be asked; the one line to add for a new one."""
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
+    {name: metric for study in STUDIES.values() for name, metric in study.metrics.items()}
+)
+"""Name -> metric, of all measurands."""

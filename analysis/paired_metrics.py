@@ -8,16 +8,27 @@ bootstraps of subjects with all their pairs: pairs of one subject resemble one a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.agreement import Estimate, bland_altman, percentile_interval, resampled_sums
-from analysis.paired_study import PairedStudy, read_rate_percent, usable_by
+from analysis.agreement import bland_altman, percentile_interval, resampled_sums
+from analysis.estimates import Estimate
+from analysis.metric import Metric, Study
+from analysis.paired_study import (
+    PAIRED_FACTS,
+    PLAUSIBLE,
+    PairedStudy,
+    paired_facts,
+    read_rate_percent,
+    usable_by,
+)
 from protocols.clinical.criteria import Statistics
 
 _Floats: TypeAlias = NDArray[np.float64]
+_BLAND_ALTMAN: Final = "Bland & Altman 2007, section 3, doi:10.1080/10543400701329422"
+
 PairedMetric: TypeAlias = Callable[[PairedStudy, Statistics], Estimate]
 
 
@@ -140,6 +151,35 @@ def read_rate(quantity: str) -> PairedMetric:
         return Estimate(value, chosen.n_pairs, method=method)
 
     return metric
+
+
+def readings_metrics(measurand: str, quantity: str) -> dict[str, Metric]:
+    """Return the metrics that every quantity has whose readings are compared pair by pair, by name."""
+    unit = PLAUSIBLE[quantity][2]
+    functions: dict[str, tuple[str, PairedMetric, str]] = {
+        "bias": (unit, mean_difference(quantity), "mean of test minus reference"),
+        "sd": (unit, sd_of_differences(quantity), "standard deviation, n - 1"),
+        "rms": (unit, root_mean_square(quantity), "root mean square of the differences"),
+        "mae": (unit, mean_absolute_difference(quantity), "mean absolute difference"),
+        "mape": ("%", mean_absolute_percentage(quantity), "mean over pairs, of the reference"),
+        "lower_limit_of_agreement": (unit, limit_of_agreement(quantity, "lower"), _BLAND_ALTMAN),
+        "upper_limit_of_agreement": (unit, limit_of_agreement(quantity, "upper"), _BLAND_ALTMAN),
+        "read_rate": ("%", read_rate(quantity), "share of moments with a value"),
+    }
+    return {
+        f"{quantity}_{name}": Metric(measurand, metric_unit, function, (quantity,), source)
+        for name, (metric_unit, function, source) in functions.items()
+    }
+
+
+def readings_study(measurand: str, quantity: str) -> Study:
+    """Return what can be asked of a study of one quantity, without anything of its own."""
+    return Study(
+        readings_metrics(measurand, quantity),
+        PAIRED_FACTS,
+        lambda study, statistics: paired_facts(study, quantity, statistics),
+        PairedStudy.empty(),
+    )
 
 
 def _of_sums(

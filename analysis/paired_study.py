@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.metric import Fact
 from protocols.clinical.criteria import Statistics
 from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import SignalError
@@ -232,6 +233,31 @@ def read_rate_percent(study: PairedStudy, statistics: Statistics) -> float:
     shown = usable_by(study, statistics).n_pairs + counts["the device's value is impossible"]
     moments = shown + counts["the device showed no value"]
     return 100.0 * shown / moments if moments else float("nan")
+
+
+PAIRED_FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
+    {
+        "subjects": Fact("subjects with pairs"),
+        "pairs": Fact("pairs"),
+        "fewest_pairs_per_subject": Fact("pairs of the subject that has fewest"),
+        "most_pairs_per_subject": Fact("pairs of the subject that has most"),
+        "excluded": Fact("moments that make no pair"),
+        "read_rate_percent": Fact("moments with a value of the device", "%"),
+        "reference_smallest": Fact("smallest reference"),
+        "reference_largest": Fact("largest reference"),
+        "smallest_band_share_percent": Fact("share of the pairs in the band that has fewest", "%", "pairs"),
+        "female_subjects": Fact("female subjects"),
+        "male_subjects": Fact("male subjects"),
+        "sexes": Fact("sexes among the subjects"),
+        "smaller_sex_share_percent": Fact("share of the subjects of the rarer sex", "%", "subjects"),
+        "age_span_years": Fact("years between the youngest and the oldest subject", "a"),
+        "youngest_years": Fact("age of the youngest subject", "a"),
+        "oldest_years": Fact("age of the oldest subject", "a"),
+        "darkly_pigmented_subjects": Fact("darkly pigmented subjects"),
+        "darkly_pigmented_share_percent": Fact("share of darkly pigmented subjects", "%", "subjects"),
+    }
+)
+"""What `paired_facts` may know of a sample."""
 
 
 def paired_facts(study: PairedStudy, quantity: str, statistics: Statistics) -> dict[str, float]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.agreement import Estimate, percentile_interval, resampled_sums
+from analysis.agreement import percentile_interval, resampled_sums
+from analysis.estimates import Estimate
 from protocols.clinical.criteria import Statistics
 from protocols.errors import SignalError
 
@@ -67,10 +68,11 @@ def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statis
     def estimate(recordings: Sequence[SignalFigures], statistics: Statistics) -> Estimate:
         figures = np.array([recording.figures[metric] for recording in recordings], dtype=np.float64)
         present = np.isfinite(figures)
-        details = {"recordings": float(figures.size), "recordings_without_value": float((~present).sum())}
+        n_poor = int((~present).sum())
+        details = {"recordings": float(figures.size)}
         figures = figures[present]
         if figures.size == 0:
-            return Estimate(float("nan"), 0, method="no recording has a value", details=details)
+            return Estimate(float("nan"), 0, method="no recording has a value", details=details, n_poor=n_poor)
         details |= {"smallest": float(figures.min()), "largest": float(figures.max())}
         subjects = np.array(
             [r.subject for r, is_present in zip(recordings, present, strict=True) if is_present]
@@ -79,7 +81,8 @@ def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statis
         means = np.bincount(numbers, weights=figures) / np.bincount(numbers)
         value = float(means.mean())
         if means.size < 2:
-            return Estimate(value, figures.size, method="no interval: fewer than 2 subjects", details=details)
+            method = "no interval: fewer than 2 subjects"
+            return Estimate(value, figures.size, method=method, details=details, n_poor=n_poor)
         n, total = resampled_sums(
             np.stack([np.ones_like(means), means]),
             np.arange(means.size),
@@ -91,7 +94,7 @@ def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statis
             f"mean of {means.size} subjects' means, percentile bootstrap of subjects, "
             f"{statistics.bootstrap_replicates} replicates, seed {statistics.seed}"
         )
-        return Estimate(value, figures.size, low, high, statistics.confidence_level, method, details)
+        return Estimate(value, figures.size, low, high, statistics.confidence_level, method, details, n_poor)
 
     return estimate
 

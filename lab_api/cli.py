@@ -16,6 +16,7 @@ ROOMS: Final = (
     "lab_api.demo",
     "lab_api.replay",
     "lab_api.evaluate",
+    "lab_api.protocol",
     "lab_api.redecode",
     "lab_api.aside",
     "lab_api.serve",

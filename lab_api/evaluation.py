@@ -60,26 +60,7 @@ def clinical_protocol(
         raise DefinitionError(
             f"clinical protocol {protocol_id!r}, expected one of {', '.join(sorted(protocols))}"
         )
-    return applied(protocols[protocol_id], variant, parameters)
-
-
-def applied(
-    protocol: ClinicalProtocol,
-    variant: str | None = None,
-    parameters: Mapping[str, float] = MappingProxyType({}),
-) -> ClinicalProtocol:
-    """Return a clinical protocol as it applies to a variant, with its parameters stated.
-
-    Raises
-    ------
-    DefinitionError
-        If there is no such variant or parameter, or a needed one was not named.
-    """
-    if variant is not None:
-        return protocol.select(variant).settle(parameters)
-    if protocol.variants:
-        raise DefinitionError(f"{protocol.id} needs a variant, expected one of {', '.join(protocol.variants)}")
-    return protocol.settle(parameters)
+    return protocols[protocol_id].applied(variant, parameters)
 
 
 def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:

@@ -378,6 +378,22 @@ class ClinicalProtocol:
         title = f"{self.title} ({variant.replace('_', ' ')})"
         return replace(self, title=title, criteria=criteria, variants=())
 
+    def applied(
+        self, variant: str | None = None, values: Mapping[str, float] = MappingProxyType({})
+    ) -> ClinicalProtocol:
+        """Return the protocol as it judges: a variant selected, its parameters settled.
+
+        Raises
+        ------
+        DefinitionError
+            If there is no such variant or parameter, or a needed one was not named.
+        """
+        if variant is not None:
+            return self.select(variant).settle(values)
+        if self.variants:
+            raise DefinitionError(f"{self.id} needs a variant, expected one of {', '.join(self.variants)}")
+        return self.settle(values)
+
     def settle(self, values: Mapping[str, float] = MappingProxyType({})) -> ClinicalProtocol:
         """Return the protocol with its parameters stated: limits in their place, and a note that says so.
 

@@ -8,9 +8,10 @@ defaults; a key that no record knows is an error, so that a misspelt one is not 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +48,7 @@ _SAID: Final = {
     "tuple[float, ...]": "a list of numbers",
     "tuple[str, ...]": "a list of texts",
 }
+_TABLES: Final[Mapping[str, Any]] = {"design": Requirement, "criteria": Criterion, "parameters": Parameter}
 _ITEMS: Final = {"tuple[float, ...]": "float", "tuple[str, ...]": "str"}
 _PROVENANCE: Final = tuple(field.name for field in dataclasses.fields(Provenance))
 
@@ -92,33 +94,67 @@ def parse(text: str, *, name: str) -> ClinicalProtocol:
     DefinitionError
         Names document, table, key, value and expectation.
     """
+    protocol, mistakes = _read(text, name)
+    if protocol is None:
+        raise DefinitionError(mistakes[0])
+    return protocol
+
+
+def mistakes_in(text: str, *, name: str) -> list[str]:
+    """Return every mistake in a TOML document that is to describe a clinical protocol, in the order of reading.
+
+    Each names document, line and table, key, value and expectation; none if `parse` takes the document.
+    """
+    return _read(text, name)[1]
+
+
+def _read(text: str, name: str) -> tuple[ClinicalProtocol | None, list[str]]:
+    """Return the protocol, or None and every mistake: what can be read is read on."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise DefinitionError(f"{name}: no TOML: {error}") from error
-    design = _rules(Requirement, document.pop("design", []), where=f"{name}: [[design]]")
-    criteria = _rules(Criterion, document.pop("criteria", []), where=f"{name}: [[criteria]]")
-    parameters = _rules(Parameter, document.pop("parameters", []), where=f"{name}: [[parameters]]")
-    pairing = None
+        return None, [f"{name}: no TOML: {error}"]
+    mistakes: list[str] = []
+    parts: dict[str, Any] = {}
+    for key, kind in _TABLES.items():
+        rules: list[Any] = []
+        tables = document.pop(key, [])
+        if not isinstance(tables, list):
+            mistakes.append(f"{name}: [[{key}]] is {tables!r}, expected tables")
+            continue
+        for number, table in enumerate(tables, start=1):
+            line = _line_of(text, f"[[{key}]]", number)
+            with _noting(mistakes):
+                rules.append(_rule(kind, table, where=f"{name}{line}: [[{key}]] number {number}"))
+        parts[key] = tuple(rules)
+    parts["pairing"] = None
     if "pairing" in document:
-        pairing = _rule(Pairing, document.pop("pairing"), where=f"{name}: [pairing]")
-    statistics = _record(Statistics, document.pop("statistics", {}), where=f"{name}: [statistics]")
-    parts = {
-        "design": design,
-        "criteria": criteria,
-        "parameters": parameters,
-        "pairing": pairing,
-        "statistics": statistics,
-    }
-    return _record(ClinicalProtocol, document, where=name, parts=parts)
+        with _noting(mistakes):
+            where = f"{name}{_line_of(text, '[pairing]')}: [pairing]"
+            parts["pairing"] = _rule(Pairing, document.pop("pairing"), where=where)
+    with _noting(mistakes):
+        where = f"{name}{_line_of(text, '[statistics]')}: [statistics]"
+        parts["statistics"] = _record(Statistics, document.pop("statistics", {}), where=where)
+    if mistakes:
+        return None, mistakes
+    try:
+        return _record(ClinicalProtocol, document, where=name, parts=parts), []
+    except DefinitionError as error:
+        return None, [str(error)]
 
 
-def _rules(kind: type[_Rule], tables: object, *, where: str) -> tuple[_Rule, ...]:
-    if not isinstance(tables, list):
-        raise DefinitionError(f"{where} is {tables!r}, expected tables")
-    return tuple(
-        _rule(kind, table, where=f"{where} number {number}") for number, table in enumerate(tables, start=1)
-    )
+@contextlib.contextmanager
+def _noting(mistakes: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except DefinitionError as error:
+        mistakes.append(str(error))
+
+
+def _line_of(text: str, header: str, number: int = 1) -> str:
+    """Return `, line N` of the header of a table; nothing where it is written in another way."""
+    lines = [n for n, line in enumerate(text.splitlines(), start=1) if line.strip().startswith(header)]
+    return f", line {lines[number - 1]}" if len(lines) >= number else ""
 
 
 def _rule(kind: type[_Rule], table: object, *, where: str) -> _Rule:

@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.metrics import DESIGN_FACTS, METRICS, measure
-from analysis.oximetry import OximeterPairs
-from protocols.clinical.criteria import CONFIDENCES, MEASURANDS, ClinicalProtocol
+from analysis.metrics import METRICS, STUDIES, measure
+from protocols.clinical.criteria import CONFIDENCES, MEASURANDS, ClinicalProtocol, Statistics
 from protocols.clinical.library import shipped
-
-NO_EVIDENCE = {"spo2": OximeterPairs.gather([]), "qrs": []}
-FROM_THE_REGISTER = {"darkly_pigmented_subjects", "darkly_pigmented_share_percent", "sexes", "age_span_years"}
-"""Facts about subjects, which the study's register knows and the signals do not."""
 
 protocols = pytest.mark.parametrize("protocol", shipped().values(), ids=shipped().keys())
 
@@ -39,16 +34,18 @@ def test_every_rule_has_a_source_and_a_confidence(protocol: ClinicalProtocol) ->
 
 
 @protocols
-def test_every_fact_is_known_from_the_evidence_or_from_the_register(protocol: ClinicalProtocol) -> None:
-    known = {*DESIGN_FACTS[protocol.measurand](NO_EVIDENCE[protocol.measurand], protocol.statistics)}
-    asked = {requirement.fact for requirement in protocol.design}
-    assert asked <= known | FROM_THE_REGISTER | {"smallest_band_share_percent"}
+def test_every_fact_that_is_asked_for_can_be_known_and_has_that_unit(protocol: ClinicalProtocol) -> None:
+    for requirement in protocol.design:
+        assert STUDIES[protocol.measurand].facts[requirement.fact].unit == requirement.unit
 
 
 @protocols
 def test_every_protocol_can_be_measured(protocol: ClinicalProtocol) -> None:
-    _, measurements = measure(protocol, NO_EVIDENCE[protocol.measurand])
-    assert {m.metric for m in measurements} == {c.metric for c in protocol.criteria}
+    _, measurements = measure(protocol, STUDIES[protocol.measurand].nothing)
+    asked = {c.metric for c in protocol.criteria} | {
+        c.limit_metric for c in protocol.criteria if c.limit_metric
+    }
+    assert {m.metric for m in measurements} == asked
 
 
 @protocols
@@ -58,7 +55,12 @@ def test_every_variant_judges_something(protocol: ClinicalProtocol) -> None:
 
 
 def test_every_measurand_has_facts_and_metrics() -> None:
-    assert set(DESIGN_FACTS) == set(MEASURANDS) == {metric.measurand for metric in METRICS.values()}
+    assert set(STUDIES) == set(MEASURANDS) == {metric.measurand for metric in METRICS.values()}
+    for measurand, study in STUDIES.items():
+        known = study.design_facts(study.nothing, Statistics())
+        assert known.keys() <= study.facts.keys()
+        assert all(metric.measurand == measurand for metric in study.metrics.values())
+    assert len(METRICS) == sum(len(study.metrics) for study in STUDIES.values())
 
 
 @pytest.mark.shared_data

@@ -70,7 +70,7 @@ def test_a_file_is_read_and_named_in_its_errors(tmp_path: Path) -> None:
     assert load(path) == parse(DOCUMENT, name="x")
     path.write_text(DOCUMENT.replace('"<="', '"=<"'))
     with pytest.raises(
-        DefinitionError, match=r"own\.toml: \[\[criteria\]\] number 1: comparison='=<', expected"
+        DefinitionError, match=r"own\.toml, line \d+: \[\[criteria\]\] number 1: comparison='=<', expected"
     ):
         load(path)
     path.write_bytes(b"\xff\xfe")
