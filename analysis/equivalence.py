@@ -26,7 +26,7 @@ Margin = float | tuple[float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Equivalence:
-    """Two one-sided tests; floats, or arrays of shape (...) for several samples. NaN where nothing can be tested.
+    """Two one-sided tests; floats, or arrays of shape (...) for several samples. NaN where there is no test.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def tost_two_groups(
 
 
 def limits_within(limits: BlandAltman, margin: Margin) -> Figure:
-    """Return whether the intervals of both limits of agreement lie inside the margin; False where there is none.
+    """Return whether the intervals of both limits of agreement lie inside the margin; False without intervals.
 
     The decision of Lu et al. 2016, doi:10.1515/ijb-2015-0039, with the interval that the design gives (exact
     for independent pairs, MOVER otherwise) for their approximate one. Each limit errs with (1 - level) / 2.

@@ -17,7 +17,6 @@ from scipy import special, stats
 from analysis.arrays import as_positive
 from analysis.estimates import as_share
 from analysis.limit_intervals import exact_factors
-from analysis.rms_error import mean_square_freedom
 from protocols.errors import SignalError
 
 Floats = NDArray[np.float64]
@@ -197,12 +196,19 @@ def rms_error_sample_size(
     pairs_per_subject
         Equal for all.
     power, level
-        How probably it is to be so; one-sided confidence level of the bound, as of `analysis.rms_error`.
+        How probably it is to be so; one-sided confidence level of the bound.
 
     Raises
     ------
     SignalError
         If the true error is not below the limit.
+
+    Notes
+    -----
+    The mean square of N differences bias + b_i + e_ij has the expectation bias^2 + s^2, s^2 = s_b^2 + s_w^2, and
+    with m pairs of each subject the variance [2 (s^4 + (m - 1) s_b^4) + 4 bias^2 (s^2 + (m - 1) s_b^2)] / N. It
+    is taken as a multiple of a chi-square with these moments (Satterthwaite 1946, doi:10.2307/3002019), and so
+    is the bound. That of `analysis.rms_error`, which has to estimate the components, is wider in small studies.
     """
     as_share(power, name="power")
     as_share(level, name="level")
@@ -215,7 +221,7 @@ def rms_error_sample_size(
         )
 
     def enough(n: int) -> bool:
-        freedom = mean_square_freedom(
+        freedom = _mean_square_freedom(
             squared_bias=bias**2,
             between=between_sd**2,
             within=within_sd**2,
@@ -246,6 +252,27 @@ def share_sample_size(*, largest_share: float, level: float = 0.95, errors: int 
     if errors < 0:
         raise SignalError(f"errors={errors!r}, expected at least 0")
     return _smallest(lambda n: bool(special.bdtr(errors, n, largest_share) <= 1 - level), start=errors + 1)
+
+
+def _mean_square_freedom(
+    *, squared_bias: float, between: float, within: float, pairs: float, sum_squared_sizes: float
+) -> float:
+    """Return the degrees of freedom of the mean square of differences.
+
+    Parameters
+    ----------
+    squared_bias
+        Square of the mean difference.
+    between, within
+        Variances between and within subjects.
+    pairs, sum_squared_sizes
+        Number of pairs, and sum over subjects of the square of theirs.
+    """
+    total = between + within
+    twins = sum_squared_sizes - pairs
+    of_spread = pairs * total**2 + twins * between**2
+    of_bias = squared_bias * (pairs * total + twins * between)
+    return (squared_bias + total) ** 2 * pairs**2 / (of_spread + 2 * of_bias)
 
 
 def _both_inside(size: Floats, factor: Floats, bias: float, sd: float, margin: float) -> Floats:

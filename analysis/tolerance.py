@@ -11,13 +11,16 @@ total deviation index
 Bounds come from the exact two-sided tolerance interval m -+ k s, which holds at least a share of the
 differences with a given confidence: so does the wider -(|m| + k s) .. |m| + k s, hence the index's upper bound
 |m| + k s, and the probability's lower bound is the share for which that equals the margin. They never promise
-too much; the further m is from 0, the more they hold back. With several pairs of each subject the bounds are percentiles of a
-bootstrap by subject.
+too much: simulated, bounds of 95 % hold in 95 to 99.8 %.
+
+With several pairs of each subject, s^2 is the variance between plus within subjects (`repeated_varying` of
+`analysis.agreement`), its degrees of freedom are Satterthwaite's, and m counts as the mean of s^2 / var(m)
+values (Mee 1984, doi:10.1080/00401706.1984.10487969, for balanced data).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -25,8 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.arrays import as_positive, as_series
-from analysis.bootstrap import resampled_sums, subject_numbers
+from analysis.bootstrap import subject_numbers
 from analysis.estimates import as_share
+from analysis.variance_components import one_way
 from protocols.errors import SignalError
 
 Floats = NDArray[np.float64]
@@ -48,10 +52,12 @@ class BoundedEstimate:
         One-sided confidence level of the bound.
     mean, sd
         Of the differences.
+    effective_n, freedom
+        How many independent differences the mean is worth, and the degrees of freedom of `sd`.
     n_pairs, n_subjects, n_excluded
         Size of the sample; pairs left out because a value is missing.
-    method
-        How the bound was computed.
+    remark
+        Why there is no bound; empty where there is.
     """
 
     value: float
@@ -59,10 +65,12 @@ class BoundedEstimate:
     level: float
     mean: float
     sd: float
+    effective_n: float
+    freedom: float
     n_pairs: int
     n_subjects: int
     n_excluded: int
-    method: str
+    remark: str
 
 
 def tolerance_factor(n: ArrayLike, *, share: float, level: float) -> Floats:
@@ -85,14 +93,7 @@ def tolerance_factor(n: ArrayLike, *, share: float, level: float) -> Floats:
     sizes, where = np.unique(np.asarray(n, dtype=np.float64), return_inverse=True)
     factors = np.full(sizes.size, np.nan)
     usable = sizes >= 2
-    some = sizes[usable]
-    # from far below the quantile of a large sample to n = 2 at a confidence of 0.9999
-    log_low, log_high = np.full(some.size, np.log(1e-6)), np.full(some.size, np.log(1e6))
-    for _ in range(_HALVINGS):
-        middle = (log_low + log_high) / 2
-        enough = _confidence(np.exp(middle), some, share) >= level
-        log_low, log_high = np.where(enough, log_low, middle), np.where(enough, middle, log_high)
-    factors[usable] = np.exp(log_high)
+    factors[usable] = _factor(sizes[usable], sizes[usable] - 1, share, level)
     return factors[where.reshape(np.shape(n))]
 
 
@@ -103,8 +104,6 @@ def coverage_probability(
     margin: float,
     subject: ArrayLike | None = None,
     level: float = 0.95,
-    replicates: int = 2000,
-    seed: int = 0,
 ) -> BoundedEstimate:
     """Return the share of differences within -+ `margin`, with its lower bound.
 
@@ -118,12 +117,10 @@ def coverage_probability(
         Whose pair it is; needed where a subject has several.
     level
         One-sided confidence level of the bound.
-    replicates, seed
-        Of the bootstrap; used only where a subject has several pairs.
 
     Returns
     -------
-    NaN below 2 pairs. Where all differences are equal, 0 or 1 without bound.
+    NaN below 2 pairs (2 subjects, if any has several). Where all differences are equal, 0 or 1 without bound.
 
     Raises
     ------
@@ -131,20 +128,14 @@ def coverage_probability(
         If shapes differ, values are infinite, or an option is out of range.
     """
     margin = as_positive(margin, name="margin", unit="the pairs")
-    d, numbers, n_excluded = _differences(test, reference, subject, level)
-    mean, sd = _moments(d)
-    value = float(_probability(np.array(mean), np.array(sd), margin))
-    bound, method = float("nan"), _no_bound(d, sd)
-    if not method and numbers is None:
-        factor = (margin - abs(mean)) / sd
-        bound = float(_share_of_factor(np.array(factor), np.array(float(d.size)), level))
-        method = "exact two-sided tolerance interval about 0"
-    elif not method:
-        means, sds = _resampled_moments(d, numbers, replicates, seed)
-        shares = _probability(means, sds, margin)
-        bound = float(np.quantile(shares, 1.0 - level))
-        method = _bootstrap_method(numbers, replicates, seed)
-    return BoundedEstimate(value, bound, level, mean, sd, d.size, _n_subjects(d, numbers), n_excluded, method)
+    found = _moments(test, reference, subject, level)
+    value = float(_probability(np.array(found.mean), np.array(found.sd), margin))
+    bound = float("nan")
+    if not found.remark:
+        factor = np.array((margin - abs(found.mean)) / found.sd)
+        size, freedom = np.array(found.effective_n), np.array(found.freedom)
+        bound = float(_share_of_factor(factor, size, freedom, level))
+    return replace(found, value=value, bound=bound)
 
 
 def total_deviation_index(
@@ -154,81 +145,49 @@ def total_deviation_index(
     share: float = 0.9,
     subject: ArrayLike | None = None,
     level: float = 0.95,
-    replicates: int = 2000,
-    seed: int = 0,
 ) -> BoundedEstimate:
     """Return the margin that holds `share` of the absolute differences, with its upper bound.
 
     Parameters and errors as `coverage_probability`; `share` is what the margin is to hold.
     """
     as_share(share, name="share")
-    d, numbers, n_excluded = _differences(test, reference, subject, level)
-    mean, sd = _moments(d)
-    value = float(_index(np.array(mean), np.array(sd), share))
-    bound, method = float("nan"), _no_bound(d, sd)
-    if not method and numbers is None:
-        bound = abs(mean) + float(tolerance_factor(d.size, share=share, level=level)) * sd
-        method = "exact two-sided tolerance interval about 0"
-    elif not method:
-        means, sds = _resampled_moments(d, numbers, replicates, seed)
-        bound = float(np.quantile(_index(means, sds, share), level))
-        method = _bootstrap_method(numbers, replicates, seed)
-    return BoundedEstimate(value, bound, level, mean, sd, d.size, _n_subjects(d, numbers), n_excluded, method)
+    found = _moments(test, reference, subject, level)
+    value = float(_index(np.array(found.mean), np.array(found.sd), share))
+    bound = float("nan")
+    if not found.remark:
+        factor = _factor(np.array([found.effective_n]), np.array([found.freedom]), share, level)
+        bound = abs(found.mean) + float(factor[0]) * found.sd
+    return replace(found, value=value, bound=bound)
 
 
-def _differences(
-    test: ArrayLike, reference: ArrayLike, subject: ArrayLike | None, level: float
-) -> tuple[Floats, NDArray[np.intp] | None, int]:
-    """Return differences, the subject of each where one has several, and how many pairs were left out."""
+def _moments(test: ArrayLike, reference: ArrayLike, subject: ArrayLike | None, level: float) -> BoundedEstimate:
+    """Return all but the figure and its bound."""
     as_share(level, name="level")
     x, y = as_series(test, name="test"), as_series(reference, name="reference")
     if x.shape != y.shape:
         raise SignalError(f"{x.size} test values for {y.size} of the reference, expected pairs")
     present = np.isfinite(x) & np.isfinite(y)
-    d = (x - y)[present]
-    if d.size and np.ptp(d) <= 8 * np.finfo(np.float64).eps * np.abs(np.stack([x, y])[:, present]).max():
-        d = np.full(d.size, d[0])
-    numbers = None
-    if subject is not None:
-        numbers = subject_numbers(subject, x.size)[present]
-        if np.bincount(numbers).max(initial=0) < 2:
-            numbers = None
-    return d, numbers, int((~present).sum())
-
-
-def _moments(d: Floats) -> tuple[float, float]:
-    mean = float(d.mean()) if d.size else float("nan")
-    if d.size < 2:
-        return mean, float("nan")
-    return mean, 0.0 if np.ptp(d) == 0 else float(d.std(ddof=1))
-
-
-def _n_subjects(d: Floats, numbers: NDArray[np.intp] | None) -> int:
-    return d.size if numbers is None else np.unique(numbers).size
-
-
-def _no_bound(d: Floats, sd: float) -> str:
-    if d.size < 2:
-        return "no figure: fewer than 2 pairs"
-    return "no bound: all differences are equal" if sd == 0 else ""
-
-
-def _bootstrap_method(numbers: NDArray[np.intp] | None, replicates: int, seed: int) -> str:
-    n_subjects = 0 if numbers is None else np.unique(numbers).size
-    subjects = f"percentile bootstrap of {n_subjects} subjects with all their pairs"
-    return f"{subjects}, {replicates} replicates, seed {seed}"
-
-
-def _resampled_moments(
-    d: Floats, numbers: NDArray[np.intp] | None, replicates: int, seed: int
-) -> tuple[Floats, Floats]:
-    assert numbers is not None  # asked for only where subjects have several pairs
-    centre = d.mean()
-    about = d - centre
-    n, total, squares = resampled_sums(
-        np.stack([np.ones_like(d), about, about**2]), numbers, replicates=replicates, seed=seed
-    )
-    return centre + total / n, np.sqrt(np.maximum(squares - total**2 / n, 0.0) / (n - 1))
+    numbers = np.arange(x.size) if subject is None else subject_numbers(subject, x.size)
+    d, numbers = (x - y)[present], np.unique(numbers[present], return_inverse=True)[1]
+    found = one_way(d, numbers)
+    n, k, nan = d.size, int(found.n_subjects), float("nan")
+    mean, sd, effective, freedom = float(found.mean), nan, nan, nan
+    remark = "no figure: fewer than 2 pairs" if n < 2 else "no figure: fewer than 2 subjects" if k < 2 else ""
+    if k >= 2:
+        largest = max(np.abs(x[present]).max(), np.abs(y[present]).max())
+        if np.ptp(d) <= 8 * np.finfo(np.float64).eps * largest:
+            sd, remark = 0.0, "no bound: all differences are equal"
+        elif n == k:
+            sd, effective, freedom = float(np.sqrt(found.between)), float(n), float(n - 1)
+        else:
+            size, within = float(found.size), float(found.within)
+            between = max(0.0, float(found.between_component))
+            variance = between + within
+            of_mean = (between * float(found.sum_squared_sizes) / n + within) / n
+            parts = (float(found.between) / size, (1 - 1 / size) * within)
+            sd, effective = float(np.sqrt(variance)), variance / of_mean
+            freedom = sum(parts) ** 2 / (parts[0] ** 2 / (k - 1) + parts[1] ** 2 / (n - k))
+    return BoundedEstimate(nan, nan, level, mean, sd, effective, freedom, n, k, int((~present).sum()), remark)
 
 
 def _probability(mean: Floats, sd: Floats, margin: float) -> Floats:
@@ -244,7 +203,7 @@ def _index(mean: Floats, sd: Floats, share: float) -> Floats:
 
 
 def _half_width(away: Floats, share: ArrayLike) -> Floats:
-    """Return r with Phi(away + r) - Phi(away - r) = share: half the width about a point `away` from the mean."""
+    """Return r with Phi(away + r) - Phi(away - r) = share, for a middle `away` from the mean."""
     p = np.asarray(share)
     # this start is too wide, and the left side concave beyond `away`: Newton goes down, then climbs
     r = away + special.ndtri(0.5 + 0.5 * p)
@@ -255,22 +214,33 @@ def _half_width(away: Floats, share: ArrayLike) -> Floats:
     return np.asarray(r)
 
 
-def _confidence(factor: Floats, n: Floats, share: ArrayLike) -> Floats:
-    """Return with which confidence mean -+ factor sd of n values holds at least the share."""
+def _factor(size: Floats, freedom: Floats, share: float, level: float) -> Floats:
+    # from far below the quantile of a large sample to n = 2 at a confidence of 0.9999
+    low, high = np.full(size.shape, np.log(1e-6)), np.full(size.shape, np.log(1e6))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        enough = _confidence(np.exp(middle), size, freedom, share) >= level
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.asarray(np.exp(high))
+
+
+def _confidence(factor: Floats, size: Floats, freedom: Floats, share: ArrayLike) -> Floats:
+    """Return with which confidence mean -+ factor sd holds at least the share."""
     at = (_NODES + 1.0) / 2.0 * _REACH
     weights = _WEIGHTS * _REACH / 2.0 * 2.0 * np.exp(-(at**2) / 2.0) / np.sqrt(2.0 * np.pi)
-    freedom = (n - 1.0)[..., None]
-    half = _half_width(at / np.sqrt(n)[..., None], np.asarray(share)[..., None])
+    half = _half_width(at / np.sqrt(size)[..., None], np.asarray(share)[..., None])
+    nu = freedom[..., None]
     with np.errstate(divide="ignore", over="ignore"):
-        chance = special.chdtrc(freedom, freedom * (half / factor[..., None]) ** 2)
+        chance = special.chdtrc(nu, nu * (half / factor[..., None]) ** 2)
     return np.asarray(chance @ weights)
 
 
-def _share_of_factor(factor: Floats, n: Floats, level: float) -> Floats:
-    """Return the share that mean -+ factor sd of n values holds with confidence `level`; 0 for none."""
+def _share_of_factor(factor: Floats, size: Floats, freedom: Floats, level: float) -> Floats:
+    """Return the share that mean -+ factor sd holds with confidence `level`; 0 for a factor of none."""
     low, high = np.zeros_like(factor), np.ones_like(factor)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        enough = _confidence(np.maximum(factor, 1e-300), n, np.clip(middle, 1e-12, 1 - 1e-15)) >= level
+        share = np.clip(middle, 1e-12, 1 - 1e-15)
+        enough = _confidence(np.maximum(factor, 1e-300), size, freedom, share) >= level
         low, high = np.where(enough, middle, low), np.where(enough, high, middle)
     return np.where(factor > 0, low, 0.0)
