@@ -4,18 +4,19 @@ Theory of operation. Only the norm of the acceleration is looked at, so orientat
 smoothed and brought to 25 Hz. For every second, the spectrum of the 6 s around it gives the step frequency:
 where the norm is strongest between 1.0 and 3.2 Hz, among those whose stride explains the spectrum. A second is
 walking where movement is strong enough and repeats: the harmonics of half the step frequency (the stride) hold
-much of the power (Brajdic & Harle ask the same of the autocorrelation, Straczkiewicz et al. of a wavelet
-transform). Within walking, the norm is filtered by a Hann-windowed cosine of four step periods: its zeros lie
-on the stride frequency, on one and a half and on twice the step frequency, so that a swinging arm or a hard
-heel neither hides nor doubles a step. Each maximum is a step.
+much of the power, and the movement is like itself a stride later (the autocorrelation of Brajdic & Harle and of
+Moe-Nilssen & Helbostad), which gestures and a car's springs, however slow, are not. Within walking, the norm is
+filtered by a Hann-windowed cosine of four step periods: its zeros lie on the stride frequency, on one and a
+half and on twice the step frequency, so that a swinging arm or a hard heel neither hides nor doubles a step.
+Each maximum is a step.
 
 Everything rests on a bounded neighbourhood, `REACH_S`; so a long recording is taken in stretches, and
 `StepStream` finds what the batch finds.
 
 Where no source is named below, a round figure was taken after a look at neighbouring values on 26 walks (mean
-error 1.45 %; every second walk alone gives the same choice): NEARLY_AS_MUCH 0.3 to 0.6 gives 1.4 to 2.0,
-LEAST_SHARE 0.25 to 0.35 gives 1.4 to 1.7, SURE_SHARE 0.4 to 0.6 gives 1.4 to 1.6 and 0.65 loses walks,
-LEAST_MOVEMENT_MPS2 0.2 to 0.6 and LEAST_AT_STEP 0.03 to 0.08 give 1.3 to 1.6.
+error 1.5 %): NEARLY_AS_MUCH 0.3 to 0.6 gives 1.4 to 2.0, LEAST_SHARE 0.25 to 0.35 gives 1.4 to 1.7, SURE_SHARE
+0.4 to 0.6 gives 1.4 to 1.6 and 0.65 loses walks, LEAST_REPEAT 0.2 to 0.4 with SURE_REPEAT 0.5 to 0.6 gives 1.4
+to 1.7 and 0.7 loses walks, LEAST_MOVEMENT_MPS2 0.2 to 0.6 and LEAST_AT_STEP 0.03 to 0.08 give 1.3 to 1.6.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ STEP_HZ = (1.0, 3.2)  # from slow walking of patients to running
 GRAVITY_MPS2 = 9.80665
 LEAST_MOVEMENT_MPS2 = 0.4  # a phone in the hand of a slow walker has twice that
 LEAST_SHARE = 0.3  # of the power above chance in the stride's harmonics
-SURE_SHARE = 0.5  # and half of it somewhere near: small white noise never has it
+SURE_SHARE = 0.5  # and half of it somewhere near
+LEAST_REPEAT = 0.3  # correlation of the movement with itself a stride later
+SURE_REPEAT = 0.5
 SURE_WITHIN_S = 8
 LEAST_AT_STEP = 0.05  # of the power at the step frequency itself: shaking at 4 Hz has none at 2 Hz
 NEARLY_AS_MUCH = 0.5  # of the power explained: then the strongest frequency decides
@@ -333,7 +336,7 @@ def _step_frequency(
     walking = np.minimum(rms, rms_now) >= LEAST_MOVEMENT_MPS2
     walking = np.ones_like(walking) if everywhere else walking
     at = np.flatnonzero(walking)
-    step_hz, share = np.ones(walking.size), np.zeros(walking.size)
+    step_hz, share, repeats = np.ones(walking.size), np.zeros(walking.size), np.zeros(walking.size)
     power = _power(windows[at])
     # one product per window, here and in `_power`: a product of all rounds differently with their number
     parts = np.matmul(power[:, None, :], _SUMS)[:, 0] / np.maximum(power.sum(axis=1, keepdims=True), 1e-30)
@@ -344,8 +347,27 @@ def _step_frequency(
     step_hz[at] = _FREQUENCIES_HZ[_CANDIDATES][best[:, 0]]
     steady = np.take_along_axis(at_step, best, axis=1) >= LEAST_AT_STEP
     share[at] = (np.take_along_axis(explained, best, axis=1) * steady)[:, 0]
-    sure = ndimage.binary_dilation(walking & (share >= SURE_SHARE), np.ones(2 * SURE_WITHIN_S + 1))
-    return step_hz, walking & (share >= LEAST_SHARE) & sure
+    repeats[at] = _repeats(windows[at], step_hz[at])
+    sure = walking & (share >= SURE_SHARE) & (repeats >= SURE_REPEAT)
+    near = ndimage.binary_dilation(sure, np.ones(2 * SURE_WITHIN_S + 1))
+    return step_hz, walking & (share >= LEAST_SHARE) & (repeats >= LEAST_REPEAT) & near
+
+
+def _repeats(windows: NDArray[np.float64], step_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the highest correlation of each window with itself a stride later, within a tenth of a second."""
+    highest = np.full(len(windows), -1.0)
+    strides = np.rint(2 * GRID_HZ / step_hz).astype(np.int64)
+    for stride in np.unique(strides):  # at most fifty
+        rows = np.flatnonzero(strides == stride)
+        some = windows[rows]
+        for lag in range(stride - 2, stride + 3):
+            late, early = some[:, lag:], some[:, :-lag]
+            together, of_late, of_early = (
+                np.einsum("ij,ij->i", a, b) for a, b in ((late, early), (late, late), (early, early))
+            )
+            scale = np.sqrt(np.maximum(of_late * of_early, 1e-30))
+            highest[rows] = np.maximum(highest[rows], together / scale)
+    return highest
 
 
 def _power(windows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from report import Report
-from scipy import io, signal
+from scipy import io, optimize, signal
 
 from analysis import gait
 from analysis.steps import StepStream, count_steps, detect_steps
@@ -32,13 +32,14 @@ Floats = NDArray[np.float64]
 DATA = Path(os.environ.get("LAB_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 RATE_HZ = 100.0
 PHONE_PERCENT = 2.0  # the phones' own counters on such walks
-TOLERANCE_S = 0.25
+TOLERANCE_S = 0.25  # one to one
 DAY_S = 86_400
 LEG_M = 0.964  # the participant's sensor height, from the recording
 F1_LEAST = 0.9
-STRAIGHT_SPEED_MPS = 0.15
+STRAIGHT_SPEED_MPS = 0.10  # RMSE of Soltani et al. (2021) in slow and fast walkers
 STRAIGHT_CADENCE_PER_MIN = 2.0
-TIME_LIMIT = {"steps": 2.0, "initial contacts": 4.0}  # the day is all walking, the worst case
+TIME_LIMIT = {"steps": 3.0, "initial contacts": 6.0}  # the day is all walking, the worst case
+ROUNDS = 3
 MEMORY_LIMIT = 8.0
 
 
@@ -108,7 +109,7 @@ def contacts(report: Report) -> None:
             own = at[(at >= start) & (at < end)]
             reference = np.asarray(period.InitialContact_Event)
             apart = own[:, None] / RATE_HZ - reference
-            late = apart[np.abs(apart).argmin(axis=0), np.arange(reference.size)]
+            late = apart[optimize.linear_sum_assignment(np.minimum(np.abs(apart), 4 * TOLERANCE_S))]
             late = late[np.abs(late) <= TOLERANCE_S]
             true, found, matched = true + reference.size, found + own.size, matched + late.size
             offsets.extend(late)
@@ -130,8 +131,8 @@ def contacts(report: Report) -> None:
         ("cadence", cadences, STRAIGHT_CADENCE_PER_MIN, "/min MAE"),
         ("walking speed", speeds, STRAIGHT_SPEED_MPS, "m/s MAE"),
     ):
-        straight, every = float(np.mean(np.abs(errors[:3]))), float(np.mean(np.abs(errors)))
-        of = f"{limit:g}; with bouts among turns {every:.2f}"
+        straight, every = float(np.mean(np.abs(errors[:3]))), float(np.nanmean(np.abs(errors)))
+        of = f"{limit:g}; all {np.isfinite(errors).sum()} bouts with one {every:.2f}"
         report.figure(f"{name}, straight walks", straight, unit, ratio=straight / limit, of=of, at_most=1.0)
     right = float(np.mean(sides))
     report.figure("left and right", right, "", ratio=right, of="1", at_least=0.75)
@@ -167,13 +168,20 @@ def speed_and_memory(report: Report, walk: Floats) -> None:
     n = int(DAY_S * RATE_HZ)
     day = np.tile(walk, (1, n // walk.shape[1] + 1))[:, :n].copy()
     sos = signal.butter(4, [0.5, 3], "bandpass", fs=RATE_HZ, output="sos")
-    start = time.perf_counter()
-    signal.find_peaks(signal.sosfiltfilt(sos, np.sqrt((day * day).sum(axis=0))))
-    limit_s = time.perf_counter() - start
+    peers = {
+        "limit": lambda: signal.find_peaks(signal.sosfiltfilt(sos, np.sqrt((day * day).sum(axis=0)))),
+        "steps": lambda: detect_steps(day, rate_hz=RATE_HZ),
+        "initial contacts": lambda: gait.initial_contacts(day, rate_hz=RATE_HZ),
+    }
+    seconds = dict.fromkeys(peers, float("inf"))
+    for _ in range(ROUNDS):  # interleaved, so that what else the machine does meets all alike
+        for name, call in peers.items():
+            start = time.perf_counter()
+            call()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    limit_s = seconds["limit"]
     for name, detect in (("steps", detect_steps), ("initial contacts", gait.initial_contacts)):
-        start = time.perf_counter()
-        detect(day, rate_hz=RATE_HZ)
-        taken_s = time.perf_counter() - start
+        taken_s = seconds[name]
         of = "sosfiltfilt + find_peaks over the norm"
         report.figure(
             f"{name}, 24 h all walking", taken_s, "s", ratio=taken_s / limit_s, of=of, at_most=TIME_LIMIT[name]

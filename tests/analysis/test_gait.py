@@ -69,7 +69,7 @@ def test_contacts_of_recordings_within_250_ms(trials: list[Any]) -> None:
 def test_a_weak_step_between_two_is_found_and_a_pause_holds_none() -> None:
     accel = walk(1.8)
     at = np.rint(np.arange(54) / 1.8 * RATE_HZ).astype(int)
-    accel[0, at[20] - 25 : at[20] + 25] = 9.80665 + 0.3 * (accel[0, at[20] - 25 : at[20] + 25] - 9.80665)
+    accel[0, at[20] - 25 : at[20] + 25] = 9.80665 + 0.08 * (accel[0, at[20] - 25 : at[20] + 25] - 9.80665)
     accel[0, at[35] : at[40]] = 9.80665
     contacts = initial_contacts(accel, rate_hz=RATE_HZ)
     apart = np.abs(contacts - at[:, None]).min(axis=1)

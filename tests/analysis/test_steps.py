@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from analysis.steps import StepStream, count_steps, detect_steps, step_count, walking_bouts
 from protocols.errors import SignalError
@@ -88,6 +89,16 @@ def test_shaking_slower_or_faster_than_steps_counts_nothing(hz: float) -> None:
 def test_rest_and_vibration_count_nothing(sd_mps2: float) -> None:
     accel = np.random.default_rng(2).normal(0, sd_mps2, (3, 60_000)) + np.array([[0], [0], [9.81]])
     assert count_steps(accel, rate_hz=RATE_HZ) == 0
+
+
+@pytest.mark.parametrize(("width_s", "most_per_min"), [(0.05, 5.0), (0.15, 15.0)])
+def test_gestures_are_hardly_ever_steps(width_s: float, most_per_min: float) -> None:
+    # smooth random movement, as strong as a walk and in its band; by their spectrum alone they were 70 a minute
+    shaken = ndimage.gaussian_filter1d(
+        np.random.default_rng(5).normal(size=(3, 60_000)), width_s * RATE_HZ, axis=1
+    )
+    accel = 1.5 * shaken / shaken.std() + np.array([[0], [0], [9.81]])
+    assert count_steps(accel, rate_hz=RATE_HZ) <= 10 * most_per_min
 
 
 def test_bouts_are_the_walk_within_seconds() -> None:
