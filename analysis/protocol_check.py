@@ -29,8 +29,8 @@ def _checked(
     what: str, name: str, unit: str, known: Mapping[str, str], protocol: ClinicalProtocol
 ) -> Iterable[str]:
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(known)}"
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
         yield f"{what} {name!r} of {protocol.measurand} does not exist, {hint}"
     elif known[name] != unit:
         yield f"{what} {name} in {unit!r}, expected its unit {known[name]!r}"

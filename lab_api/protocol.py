@@ -22,12 +22,6 @@ from protocols.clinical.criteria import (
     Criterion,
     Requirement,
 )
-    CONFIDENCES,
-    MEASURANDS,
-    ClinicalProtocol,
-    Criterion,
-    Requirement,
-)
 from protocols.clinical.library import mistakes_in, parse, shipped
 from protocols.errors import DefinitionError, StoreError
 
