@@ -11,9 +11,9 @@ The record itself says what is normal; nothing was trained.
 2. *Measures.* Of every beat: correlation with the usual shape, amplitude and steepness relative to it (a slow
    conduction makes a QRS complex wide, so less steep for its height), prematurity and pause relative to the
    local rhythm. Beats of one shape share the medians of its members, which noise moves less.
-3. *Ventricular.* A shape unlike the usual one is ventricular if it is wide or clearly different, and its beats
-   tend to come early. Timing is what tells it from a bundle branch block that comes and goes. It says nothing
-   in atrial fibrillation, where the shape decides alone.
+3. *Ventricular.* A shape unlike the usual one is ventricular if it is wide or clearly different, and the beats
+   that begin its runs tend to come early. Timing is what tells it from a bundle branch block that comes and
+   goes. It says nothing in atrial fibrillation, where the shape decides alone.
 4. *Fusion.* A beat on time that is a sum of the usual and a ventricular shape.
 5. *Supraventricular.* A beat of unlike timing only: early against the local rhythm and against the interval
    before, outside atrial fibrillation, or following such a beat in a run.
@@ -34,7 +34,8 @@ from scipy import ndimage
 
 from analysis.arrays import as_positive, as_signal
 from analysis.beat_shapes import SAME, Complexes, aligned_beats, compare, cut_complexes, find_shapes
-from analysis.rhythm import as_beats, irregular_beats
+from analysis.ecg_morphology import delineate
+from analysis.rhythm import as_beats, irregular_beats, without_p_waves
 from protocols.errors import SignalError
 
 LOWEST_RATE_HZ: Final = 100.0
@@ -46,7 +47,7 @@ _WIDE: Final = 0.80  # steepness relative to the usual: 120 ms instead of 96 ms
 _EARLY: Final = 0.85  # share of the local interval; usual definitions of prematurity lie at 0.80 to 0.90
 _TIMED: Final = 0.90  # the same where the shape is evidence as well
 _PAUSE: Final = 1.05  # the interval after, relative to the local one
-_SOMETIMES_TIMED: Final = 0.3  # share of a wide shape's beats that come early: in runs only the first does
+_SOMETIMES_TIMED: Final = 0.3  # share of a wide shape's runs that begin early: escape beats do not
 _OFTEN_TIMED: Final = 0.5
 _TALLER: Final = 2.0**0.5  # 3 dB: more than breathing does
 _MIXED: Final = 0.95  # correlation of a fusion beat with the sum of its two sources
@@ -110,6 +111,7 @@ def classify_beats(
     records) and `_TALLER`.
     """
     leads, samples, rate_hz = _checked(ecg, beats, rate_hz)
+    stimuli = as_beats(pacing) if pacing is not None else np.empty(0, dtype=np.int64)
     if samples.size == 0:
         return np.empty(0, dtype="<U1")
     complexes = cut_complexes(leads, samples, rate_hz=rate_hz)
@@ -117,9 +119,9 @@ def classify_beats(
     if not shapes:
         return np.full(samples.size, "Q", dtype="<U1")
     timing = _timing(samples, rate_hz=rate_hz)
-    classes = _decide(complexes, timing, shapes, members, samples, rate_hz=rate_hz)
-    if pacing is not None:
-        classes[_paced(samples, as_beats(pacing), rate_hz=rate_hz)] = "Q"
+    atria = _Atria(samples, _p_waves(leads, samples, rate_hz=rate_hz), rate_hz)
+    classes = _decide(complexes, timing, shapes, members, atria)
+    classes[_paced(samples, stimuli, rate_hz=rate_hz)] = "Q"
     return classes
 
 
@@ -137,6 +139,30 @@ class _Timing:
     before: _Floats
     after: _Floats
     against_last: _Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Atria:
+    """Beats and where P waves come before them, None where their intervals are orderly anyway."""
+
+    samples: NDArray[np.int64]
+    p_waves: _Flags | None
+    rate_hz: float
+
+    def fibrillating(self, classes: NDArray[np.str_]) -> _Flags:
+        """Return which beats lie in atrial fibrillation."""
+        if self.p_waves is None:
+            return np.zeros(self.samples.size, dtype=bool)
+        irregular = irregular_beats(self.samples, rate_hz=self.rate_hz, classes=classes)
+        return irregular & without_p_waves(self.p_waves, classes)
+
+
+def _p_waves(leads: NDArray[Any], samples: NDArray[np.int64], *, rate_hz: float) -> _Flags | None:
+    """Return whether any lead tells a P wave before each beat; None where no rhythm is irregular."""
+    if not irregular_beats(samples, rate_hz=rate_hz).any():
+        return None
+    told = [np.isfinite(delineate(lead, samples, rate_hz=rate_hz).p_peak) for lead in leads]
+    return np.asarray(np.any(told, axis=0))
 
 
 def _checked(ecg: ArrayLike, beats: ArrayLike, rate_hz: float) -> tuple[NDArray[Any], NDArray[np.int64], float]:
@@ -173,9 +199,7 @@ def _decide(
     timing: _Timing,
     shapes: list[_Floats],
     members: NDArray[np.intp],
-    samples: NDArray[np.int64],
-    *,
-    rate_hz: float,
+    atria: _Atria,
 ) -> NDArray[np.str_]:
     n_beats, n_shapes = members.size, len(shapes)
     on_time = timing.before > _EARLY
@@ -188,13 +212,15 @@ def _decide(
     size /= np.median(size[of_usual])
 
     group = np.where(members >= 0, members, n_shapes + np.arange(n_beats))  # a lone beat is a shape of its own
-    timed = (timing.before < _TIMED) & (timing.before < timing.after - (1.0 - _TIMED))
-    often = _share(group, timed)
-    like, steep = _of_shape(likeness, members, n_shapes), _of_shape(steepness, members, n_shapes)
-    wide = (like < SAME) & (steep < _WIDE)
-    fibrillating = irregular_beats(
-        samples, rate_hz=rate_hz, classes=np.where(wide | ((like < SAME) & (often > _OFTEN_TIMED)), "V", "N")
+    early = (timing.before < _TIMED) & (
+        (timing.before < timing.after - (1.0 - _TIMED)) | (timing.against_last < _TIMED)
     )
+    like, steep = _of_shape(likeness, members, n_shapes), _of_shape(steepness, members, n_shapes)
+    # Beats of a run come at one interval, so that only the first is early: the others are what it is.
+    begins = np.append(True, (like[1:] >= SAME) | (like[:-1] >= SAME)) | (timing.against_last > 1.0 / _TIMED)
+    often = _share(group, early[np.flatnonzero(begins)[np.cumsum(begins) - 1]])
+    wide = (like < SAME) & (steep < _WIDE)
+    fibrillating = atria.fibrillating(np.where(wide | ((like < SAME) & (often > _OFTEN_TIMED)), "V", "N"))
     mostly_fibrillating = _share(group, fibrillating) > 0.5
     by_shape = (wide & (often >= _SOMETIMES_TIMED)) | ((like < _DIFFERENT) & (often >= _OFTEN_TIMED))
     by_shape |= mostly_fibrillating & (wide | ((like < _FOREIGN) & (steep < 1.0)))
@@ -208,7 +234,7 @@ def _decide(
     classes[_fused(aligned, shapes[usual], ventricular, members, shapes) & ~alone & ~of_usual & on_time] = "F"
     classes[ventricular & (classes != "F")] = "V"
     classes[unclear] = "Q"
-    classes[_supraventricular(samples, classes, timing, rate_hz=rate_hz)] = "S"
+    classes[_supraventricular(classes, timing) & ~atria.fibrillating(classes)] = "S"
     return classes
 
 
@@ -251,12 +277,9 @@ def _fused(
     return np.asarray(mixed & (members != counts.argmax()))
 
 
-def _supraventricular(
-    samples: NDArray[np.int64], classes: NDArray[np.str_], timing: _Timing, *, rate_hz: float
-) -> _Flags:
+def _supraventricular(classes: NDArray[np.str_], timing: _Timing) -> _Flags:
     """Return which beats of class N are early: the first of a run against the interval before it as well."""
     early = (classes == "N") & (timing.before < _EARLY)
-    early &= ~irregular_beats(samples, rate_hz=rate_hz, classes=classes)
     first = early & (timing.against_last < _EARLY) & ~np.append(False, classes[:-1] == "V")
     run = np.cumsum(~early)  # beats between two that are not early share a number
     reached = np.maximum.accumulate(np.where(first, run, -1))

@@ -5,12 +5,13 @@ Theory of operation
 Atrial fibrillation has no pattern of intervals. Its detector (Petrėnas, Marozas & Sörnmo 2015) asks three
 things of the RR intervals around every beat: how many pairs of them differ by more than 30 ms, how fast the
 rhythm is, and whether a median of three leaves their sum as it is, as it does where ectopic beats only shift
-time from one interval to the next (bigeminy, extrasystoles with a compensatory pause). Intervals next to a
-ventricular or unclassifiable beat, and across a pause that no beat ends in time, say nothing about the atria
-and are left out.
+time from one interval to the next (bigeminy, extrasystoles with a compensatory pause). As 30 ms are no more
+than breathing in a young subject, successive intervals must also differ by more than a tenth of their mean
+(Dash et al. 2009). Intervals next to a ventricular or unclassifiable beat, and across a pause that no beat ends
+in time, say nothing about the atria and are left out.
 
-Intervals alone do not tell it from a strong sinus arrhythmia. Its definition has a second half, the absence of
-P waves; where the lead was delineated, that half is asked as well.
+Intervals alone do not tell it from a very strong sinus arrhythmia or frequent atrial ectopy. Its definition has
+a second half, the absence of P waves; where the lead was delineated, that half is asked as well.
 
 Ventricular runs are counted from the classes alone.
 """
@@ -22,7 +23,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal
+from scipy import ndimage, signal
 
 from analysis.arrays import as_positive
 from protocols.errors import SignalError
@@ -38,9 +39,12 @@ _DIFFERENT_S: Final = 0.030  # gamma
 _SMOOTHING: Final = 0.02  # alpha
 _ORDERLY: Final = 2e-4  # delta
 _IRREGULAR: Final = 0.725  # eta
+_SPREAD: Final = 0.1  # Dash et al. 2009: RMSSD over mean interval, likewise
+_SPREAD_BEATS: Final = 31  # as for P waves below
 _LONGEST_RR_S: Final = 3.0  # 20 beats/min: a longer interval is a gap in the detection, or asystole
 _RUN_BEATS: Final = 3  # AHA/ACC/HRS 2017: three or more beats in a row
 _P_BEATS: Final = 31  # 15 beats on each side: some 30 s at 60 beats/min, the shortest episode
+_MEDIAN_TO_SD: Final = 0.6745  # of the absolute values of a normal distribution
 _FEW_P_WAVES: Final = 0.5  # half of the conducted beats: the rhythm that most of them show
 _PATTERN_CYCLES: Final = 3  # three couples of N and V in a row make bigeminy; MIT-BIH annotators use as few
 
@@ -112,7 +116,9 @@ def atrial_fibrillation_episodes(
     References
     ----------
     Petrėnas, Marozas & Sörnmo 2015, doi:10.1016/j.compbiomed.2015.01.019, with its constants.
-    Differs from it in a window centred on the beat instead of one before it, in leaving out intervals next to
+    Dash et al. 2009, doi:10.1007/s10439-009-9740-z: least RMSSD over the mean interval; here of 31 beats, and
+    from the median, where they leave out the longest and shortest intervals.
+    Differs from both in a window centred on the beat instead of one before it, in leaving out intervals next to
     ventricular and unclassifiable beats and longer than 3 s, in the shortest episode, and in P waves, whose
     absence is the other half of the definition (ESC 2020, doi:10.1093/eurheartj/ehaa612, section 3.1): fewer
     than half of the 31 beats around, ventricular and unclassifiable ones left out, have one.
@@ -122,9 +128,7 @@ def atrial_fibrillation_episodes(
     shortest_s = as_positive(shortest_s, name="shortest_s", unit="s")
     irregular = irregular_beats(samples, rate_hz=rate_hz, classes=classes)
     if p_waves is not None:
-        irregular &= _without_p_waves(
-            p_waves, as_classes(classes, samples.size) if classes is not None else None
-        )
+        irregular &= without_p_waves(p_waves, classes)
     return _episodes(samples, irregular, shortest=shortest_s * rate_hz)
 
 
@@ -141,10 +145,40 @@ def irregular_beats(beats: ArrayLike, *, rate_hz: float, classes: ArrayLike | No
     if usable.sum() < 2 * _WINDOW_BEATS:
         return irregular
     centres = 0.5 * (samples[1:] + samples[:-1])
-    of_intervals = _irregularity(rr_s[usable]) > _IRREGULAR
+    of_intervals = (_irregularity(rr_s[usable]) > _IRREGULAR) & (_spread(rr_s[usable]) > _SPREAD)
     nearest = np.searchsorted(centres[usable], samples).clip(1, of_intervals.size - 1)
     before = samples - centres[usable][nearest - 1] < centres[usable][nearest] - samples
     return np.asarray(of_intervals[nearest - before])
+
+
+def without_p_waves(p_waves: ArrayLike, classes: ArrayLike | None = None) -> NDArray[np.bool_]:
+    """Return of every beat whether fewer than half of the 31 beats around have a P wave, shape (n_beats,).
+
+    Parameters
+    ----------
+    p_waves
+        Whether a P wave was told before every beat, boolean, shape (n_beats,).
+    classes
+        N, S, V, F or Q of every beat; of V, F and Q none is expected to have one, and they do not count.
+
+    Raises
+    ------
+    SignalError
+        If they do not fit.
+    """
+    told = np.asarray(p_waves)
+    if told.ndim != 1 or told.dtype.kind != "b":
+        raise SignalError(f"p_waves of shape {told.shape}, {told.dtype}, expected a boolean for every beat")
+    counts = np.ones(told.size)
+    if classes is not None:
+        counts[np.isin(as_classes(classes, told.size), ("V", "F", "Q"))] = 0.0
+    if told.size == 0:
+        return np.empty(0, dtype=bool)
+    sums = [
+        np.convolve(values, np.ones(_P_BEATS))[_P_BEATS // 2 :][: told.size]
+        for values in (counts * told, counts)
+    ]
+    return np.asarray(np.rint(sums[0]) < _FEW_P_WAVES * np.rint(sums[1]))
 
 
 def ventricular_runs(beats: ArrayLike, classes: ArrayLike, *, rate_hz: float) -> VentricularRuns:
@@ -224,21 +258,6 @@ def as_classes(classes: ArrayLike, n_beats: int) -> NDArray[np.str_]:
     return letters
 
 
-def _without_p_waves(p_waves: ArrayLike, letters: NDArray[np.str_] | None) -> NDArray[np.bool_]:
-    """Return of every beat whether fewer than half of the conducted beats around it have a P wave."""
-    told = np.asarray(p_waves)
-    n_beats = told.size if letters is None else letters.size
-    if told.shape != (n_beats,) or told.dtype.kind != "b":
-        raise SignalError(
-            f"p_waves of shape {told.shape}, {told.dtype}, expected a boolean for {n_beats} beats"
-        )
-    counts = np.ones(n_beats) if letters is None else (~np.isin(letters, ("V", "F", "Q"))).astype(np.float64)
-    ones = np.ones(_P_BEATS)
-    around = np.convolve(counts, ones, "full")[_P_BEATS // 2 :][:n_beats]
-    with_p = np.convolve(counts * told, ones, "full")[_P_BEATS // 2 :][:n_beats]
-    return np.asarray(np.rint(with_p) < _FEW_P_WAVES * np.rint(around))
-
-
 def _irregularity(rr_s: _Floats) -> _Floats:
     """Return the decision function O of Petrėnas et al. for every interval."""
     padded = np.pad(rr_s, (_WINDOW_BEATS // 2, _WINDOW_BEATS // 2 - 1), mode="reflect")
@@ -256,6 +275,18 @@ def _irregularity(rr_s: _Floats) -> _Floats:
     irregular = _smoothed(different / n_pairs) / _smoothed(rr_s)
     orderly = _smoothed((shifted - 1.0) ** 2)
     return np.where(orderly < _ORDERLY, orderly, irregular)
+
+
+def _spread(rr_s: _Floats) -> _Floats:
+    """Return how much successive intervals around each differ, over the usual interval.
+
+    The root mean square of a normal distribution from its median, which premature beats hardly move.
+    """
+    steps_s = np.abs(np.diff(rr_s, prepend=rr_s[:1]))
+    return np.asarray(
+        ndimage.median_filter(steps_s, _SPREAD_BEATS)
+        / (_MEDIAN_TO_SD * ndimage.median_filter(rr_s, _SPREAD_BEATS))
+    )
 
 
 def _smoothed(values: _Floats) -> _Floats:
