@@ -34,16 +34,19 @@ from analysis.qrs_candidates import (
     BLOCK_S,
     BLOCKS,
     NEAR_S,
+    block_maxima,
     choose_beats,
     find_candidates,
     local_energy,
     per_sample,
+    percentile_of_blocks,
     qrs_energy,
 )
 from protocols.errors import SignalError
 
 _LOUDEST: Final = 4.0  # twice the usual amplitude, as large ectopic beats are
 _BEST_RATIO: Final = 1e4  # 40 dB: a channel clearer than that decides no more than others as clear
+_LEAST_WEIGHT: Final = 1e-6  # of a channel that is off: it decides only where all others are off too
 _STRETCH: Final = 1 << 18
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -127,14 +130,20 @@ def _combined(energies: _Floats, rate_hz: float) -> tuple[_Floats, _Floats]:
     """
     usual = local_energy(energies, rate_hz=rate_hz)
     noise = np.maximum(_local_median(energies, rate_hz), usual / _BEST_RATIO)
-    off = usual == 0.0
-    clarity = np.where(off, 0.0, usual / np.where(off, 1.0, noise))
-    weights = clarity**2
+    clarity = np.where(_is_on(energies, rate_hz), usual / np.where(noise > 0.0, noise, 1.0), 0.0)
+    weights = np.where(usual > 0.0, np.maximum(clarity**2, _LEAST_WEIGHT), 0.0)
     n = energies.shape[-1]
-    gains = per_sample(weights / np.where(off, 1.0, usual), n, rate_hz)
+    gains = per_sample(weights / np.where(usual > 0.0, usual, 1.0), n, rate_hz)
     limits = per_sample(_LOUDEST * weights, n, rate_hz)
-    total = per_sample(np.maximum(weights.sum(axis=0), 1.0), n, rate_hz)
+    total = per_sample(np.maximum(weights.sum(axis=0), _LEAST_WEIGHT), n, rate_hz)
     return np.minimum(energies * gains, limits).sum(axis=0) / total, clarity
+
+
+def _is_on(energies: _Floats, rate_hz: float) -> NDArray[np.bool_]:
+    """Return in which blocks a channel has energy, and not there alone, as a step between flat lines has it."""
+    active = (block_maxima(energies, rate_hz=rate_hz) > 0.0).astype(np.float64)
+    around = ndimage.convolve1d(active, np.ones(BLOCKS), axis=-1, mode="constant")
+    return np.asarray((active > 0.0) & (around >= min(2, active.shape[-1])))
 
 
 def _local_median(energies: _Floats, rate_hz: float) -> _Floats:
@@ -143,4 +152,4 @@ def _local_median(energies: _Floats, rate_hz: float) -> _Floats:
     n = energies.shape[-1]
     padded = np.pad(energies, ((0, 0), (0, -n % block)), mode="edge")
     medians = np.median(padded.reshape(energies.shape[0], -1, block), axis=-1)
-    return np.asarray(ndimage.median_filter(medians, size=(1, BLOCKS), mode="nearest"))
+    return percentile_of_blocks(medians, 50)

@@ -14,24 +14,32 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 _CENTRE_HZ: Final = 17.0  # best signal-to-noise ratio of the QRS: Thakor et al. 1984
-_SPREAD_HZ: Final = 6.0  # half power at 12 and 22 Hz: within Elgendi et al. 2010, wider than Thakor's Q of 5
+_SPREAD_HZ: Final = (
+    8.0  # half power at 10 and 24 Hz: Elgendi et al. 2010 take 8-20, Thakor's Q of 5 is narrower
+)
 _ENERGY_WINDOW_S: Final = 0.100  # duration of a normal QRS; Elgendi 2013 uses 97 ms
 _REFRACTORY_S: Final = 0.200  # Pan & Tompkins 1985
 _T_WAVE_S: Final = 0.360  # Pan & Tompkins 1985: closer than this a peak may be a T wave ...
 _T_WAVE_RATIO: Final = 0.5  # ... unless it is at least half as steep; here: as strong
-_THRESHOLD: Final = 0.30  # share of the local beat amplitude; Pan & Tompkins 1985: 0.25 above noise
-_NOISE_RATIO: Final = 2.0  # a beat stands 6 dB above the local noise peaks
+_T_WAVE_RR_S: Final = (
+    1.0  # that holds at 60/min; at faster rates the T wave comes earlier, by the root (Bazett 1920)
+)
+_THRESHOLD: Final = 0.30  # share of the usual beat; Pan & Tompkins 1985: 0.25 of it above noise
+_NOISE_RATIO: Final = 2.0  # a beat stands 6 dB above the local noise peaks ...
+_NOISE_CEILING: Final = 0.7  # ... or 3 dB below the usual beat; noise peaks as large as that are beats
+_FASTEST_RR_S: Final = 0.300  # 200/min: of peaks closer than that not all are beats
+_LONGEST_RR_S: Final = 2.0  # 30/min: a longer interval is a pause and says nothing about the rhythm
 _SEARCH_BACK_RR: Final = 1.66  # Pan & Tompkins 1985: a beat is missing after 166 % of the usual interval ...
 _SEARCH_BACK_RATIO: Final = 0.5  # ... and is looked for with half the threshold
 _REGULAR_RR: Final = 1.16  # Pan & Tompkins 1985: an interval up to 116 % of the usual one is regular
 BLOCK_S: Final = 2.0  # holds a beat down to 30 beats/min
-BLOCKS: Final = 5  # 10 s, the length of a standard ECG strip
+BLOCKS: Final = 7  # 14 s: most of it is rhythm even beside a pause of 6 s
+_EMPTY_SHARE: Final = 0.2  # a block that stays below a fifth of the usual one has no beat: a pause
 _NEIGHBOURS: Final = 9  # Pan & Tompkins 1985 use the last 8 beats; 9 lie around a beat symmetrically
 NEAR_S: Final = 4.0  # holds all nine down to 60 beats/min, three beats down to 30
 _LOW_SHARE: Final = (
     30  # percentile that stands for "the usual beat": large ectopic beats must not hide the others
 )
-_SEARCH_BACK_PASSES: Final = 2  # each pass may find one more beat in the same pause
 _SHADOW_PASSES: Final = 3  # a P or T wave beside a beat falls in the first, what it shadowed stands in the next
 _DUST: Final = 1e-9  # rounding errors of the filter, relative to the signal: never a beat
 
@@ -69,6 +77,12 @@ class Candidates:
     def gaps_s(self, chosen: NDArray[np.intp]) -> _Floats:
         """Return the time from each chosen candidate to the next, shape (n - 1,)."""
         return np.diff(self.positions[chosen]) / self.rate_hz
+
+    def usual_rr_s(self, chosen: NDArray[np.intp]) -> _Floats:
+        """Return for every candidate the median interval between chosen ones around it; NaN if none is."""
+        gaps_s = self.gaps_s(chosen)
+        rhythm = gaps_s <= _LONGEST_RR_S
+        return self.percentile_near(gaps_s[rhythm], chosen[1:][rhythm], 50)
 
     def percentile_near(self, values: _Floats, owners: NDArray[np.intp], percentile: float) -> _Floats:
         """Return for every candidate the percentile of the nine values around it; NaN where none is near.
@@ -116,10 +130,37 @@ def qrs_energy(ecg: _Floats, holes: NDArray[np.bool_], *, rate_hz: float) -> _Fl
 
 
 def local_energy(energy: _Floats, *, rate_hz: float) -> _Floats:
-    """Return the energy of the usual beat around each block of 2 s, shape (..., n_blocks)."""
-    maxima = np.maximum.reduceat(energy, _block_starts(energy.shape[-1], rate_hz), -1)
-    size = (1,) * (energy.ndim - 1) + (BLOCKS,)
-    return np.asarray(ndimage.percentile_filter(maxima, _LOW_SHARE, size=size, mode="nearest"))
+    """Return the energy of the usual beat around each block of 2 s, shape (..., n_blocks); 0 where all is 0.
+
+    Blocks without a beat (a hole, a flat line, a pause) do not count, or whatever lies in them would be one.
+    """
+    maxima = block_maxima(energy, rate_hz=rate_hz)
+    least = _EMPTY_SHARE**2 * percentile_of_blocks(maxima, 50)
+    return percentile_of_blocks(maxima, _LOW_SHARE, least=least)
+
+
+def block_maxima(energy: _Floats, *, rate_hz: float) -> _Floats:
+    """Return the largest energy in each block of 2 s, shape (..., n_blocks)."""
+    return np.asarray(np.maximum.reduceat(energy, _block_starts(energy.shape[-1], rate_hz), -1))
+
+
+def percentile_of_blocks(of_block: _Floats, percentile: float, *, least: _Floats | None = None) -> _Floats:
+    """Return the percentile of the seven blocks around each (at an end: of the last seven), same shape.
+
+    Those of 0 are left out, and those below `least`, which is given for each block, shape (..., n_blocks).
+    """
+    n, width = of_block.shape[-1], min(BLOCKS, of_block.shape[-1])
+    around = np.lib.stride_tricks.sliding_window_view(of_block, width, axis=-1)
+    left = (width - 1) // 2
+    counted = around > 0.0
+    if least is not None:
+        counted &= around >= least[..., left : left + around.shape[-2], np.newaxis]
+    count = counted.sum(axis=-1)
+    rank = width - count + (count * percentile / 100.0).astype(np.intp)  # what does not count comes first
+    ordered = np.sort(around, axis=-1)
+    found = np.take_along_axis(ordered, np.minimum(rank, width - 1)[..., np.newaxis], axis=-1)[..., 0]
+    ends = [(0, 0)] * (of_block.ndim - 1) + [(left, n - found.shape[-1] - left)]
+    return np.pad(found, ends, mode="edge")
 
 
 def per_sample(of_block: _Floats, n: int, rate_hz: float) -> _Floats:
@@ -133,7 +174,7 @@ def find_candidates(energy: _Floats, *, rate_hz: float) -> Candidates:
     positions, _ = signal.find_peaks(energy)
     usual = local_energy(energy, rate_hz=rate_hz)[positions // int(BLOCK_S * rate_hz)]
     every = Candidates(positions, np.sqrt(energy[positions]), np.sqrt(usual), energy.size, rate_hz)
-    apart = _without_shadowed(np.arange(positions.size), every, t_waves=False)
+    apart = _without_shadowed(np.arange(positions.size), every, np.zeros(positions.size))
     return Candidates(
         positions[apart], every.amplitudes[apart], every.local_amplitudes[apart], energy.size, rate_hz
     )
@@ -156,37 +197,48 @@ def _gabor(rate_hz: float) -> _Floats:
 def choose_beats(candidates: Candidates) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return which candidates are beats, ascending, and which are so strong that they were taken first."""
     amplitudes = candidates.amplitudes
-    strong = np.flatnonzero(amplitudes > _THRESHOLD * candidates.local_amplitudes)
-    strong = _without_shadowed(strong, candidates)
+    noise = _local_noise(candidates)
+    strong = np.flatnonzero(amplitudes > _threshold(candidates.local_amplitudes, noise))
+    strong = _without_shadowed(strong, candidates, np.full(amplitudes.size, _T_WAVE_S))
     usual = candidates.percentile_near(amplitudes[strong], strong, _LOW_SHARE)
-    others = np.delete(np.arange(amplitudes.size), strong)
-    noise = candidates.percentile_near(amplitudes[others], others, 50)
-    threshold = np.minimum(np.fmax(_THRESHOLD * usual, _NOISE_RATIO * noise), usual)
-    usual_rr_s = candidates.percentile_near(candidates.gaps_s(strong), strong[1:], 50)
-    beats = _without_shadowed(np.flatnonzero(amplitudes > threshold), candidates)
+    usual_rr_s = candidates.usual_rr_s(strong)
+    threshold = _threshold(usual, noise)
+    t_wave_s = _T_WAVE_S * np.sqrt(np.fmin(usual_rr_s / _T_WAVE_RR_S, 1.0))
+    beats = _without_shadowed(np.flatnonzero(amplitudes > threshold), candidates, t_wave_s)
     beats = _without_inserted(beats, candidates, usual_rr_s)
     weak = np.flatnonzero(amplitudes > _SEARCH_BACK_RATIO * threshold)
-    for _ in range(_SEARCH_BACK_PASSES):
-        beats = np.union1d(beats, _missing_beats(beats, weak, candidates, usual_rr_s))
-    return beats, strong
+    return np.union1d(beats, _missing_beats(beats, weak, candidates, usual_rr_s)), strong
 
 
-def _without_shadowed(
-    beats: NDArray[np.intp], candidates: Candidates, *, t_waves: bool = True
-) -> NDArray[np.intp]:
+def _local_noise(candidates: Candidates) -> _Floats:
+    """Return the median amplitude of the candidates nearby that crowd too much to be beats; 0 if none do."""
+    gaps_s = candidates.gaps_s(np.arange(candidates.positions.size))
+    crowded = np.minimum(np.append(np.inf, gaps_s), np.append(gaps_s, np.inf)) < _FASTEST_RR_S
+    owners = np.flatnonzero(crowded[: candidates.positions.size])
+    return np.nan_to_num(candidates.percentile_near(candidates.amplitudes[owners], owners, 50))
+
+
+def _threshold(usual: _Floats, noise: _Floats) -> _Floats:
+    """Return what a beat has to exceed, given the amplitude of the usual beat and of noise around it."""
+    above_noise = np.minimum(_NOISE_RATIO * noise, _NOISE_CEILING * usual)
+    above_noise = np.where(noise < _NOISE_CEILING * usual, above_noise, 0.0)
+    return np.maximum(_THRESHOLD * usual, above_noise)
+
+
+def _without_shadowed(beats: NDArray[np.intp], candidates: Candidates, t_wave_s: _Floats) -> NDArray[np.intp]:
     """Return the beats that no stronger neighbour shadows, removing first those next to a beat that stands.
 
-    The shadow is complete for the refractory period; for T waves it then falls linearly to half of the
-    neighbour's amplitude at 360 ms, and on.
+    The shadow is complete for the refractory period; it then falls linearly to half of the neighbour's
+    amplitude at the end of the T wave, given for each candidate, and on. Where that is 0, it ends after the
+    refractory period.
     """
-    fade_per_s = (1.0 - _T_WAVE_RATIO) / (_T_WAVE_S - _REFRACTORY_S)
     for _ in range(_SHADOW_PASSES):
-        amplitudes = candidates.amplitudes[beats]
-        gaps_s = candidates.gaps_s(beats)
-        if t_waves:
-            shadow = np.minimum(1.0, 1.0 - fade_per_s * (gaps_s - _REFRACTORY_S))
-        else:
-            shadow = (gaps_s < _REFRACTORY_S).astype(np.float64)
+        amplitudes, gaps_s = candidates.amplitudes[beats], candidates.gaps_s(beats)
+        t_ends_s = np.maximum(t_wave_s[beats][1:], t_wave_s[beats][:-1])
+        since_share = (gaps_s - _REFRACTORY_S) / np.maximum(t_ends_s - _REFRACTORY_S, 1e-6)
+        shadow = np.where(
+            gaps_s < _REFRACTORY_S, 1.0, np.maximum(1.0 - (1.0 - _T_WAVE_RATIO) * since_share, 0.0)
+        )
         by_previous = np.append(False, amplitudes[1:] < shadow * amplitudes[:-1])[: beats.size]
         by_next = np.append(amplitudes[:-1] < shadow * amplitudes[1:], False)[: beats.size]
         shadowed = by_previous | by_next
