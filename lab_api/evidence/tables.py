@@ -166,7 +166,7 @@ def _pair(row: Row, quantities: Mapping[str, Quantity], *, where: str) -> _Pair:
         column: _number(row[column], name=column, where=where) * unit.factor + unit.offset
         for column in ("reference", "test")
     }
-    return _Pair(name, values["reference"], values["test"], _time_ns(row.get("time", ""), where=where), row)
+    return _Pair(name, values["reference"], values["test"], time_ns(row.get("time", ""), where=where), row)
 
 
 def _study(pairs: Sequence[_Pair], document: str, extra: Sequence[str]) -> PairedStudy:
@@ -208,7 +208,14 @@ def _number_or_none(text: str) -> float | None:
         return None
 
 
-def _time_ns(text: str, *, where: str) -> int | None:
+def time_ns(text: str, *, where: str) -> int | None:
+    """Return UTC in ns of ISO 8601 with its offset or of ns since 1970; None of an empty text.
+
+    Raises
+    ------
+    DefinitionError
+        If it is neither; names `where`, value and expectation.
+    """
     if not text:
         return None
     if text.isascii() and text.isdigit() and len(text) <= 19:
