@@ -169,7 +169,8 @@ def within_subject_correlation(
     References
     ----------
     Bland & Altman 1995, doi:10.1136/bmj.310.6977.446; Bakdash & Marusich 2017, doi:10.3389/fpsyg.2017.00456:
-    an analysis of covariance with parallel lines, one of each subject.
+    an analysis of covariance with parallel lines, one of each subject. (R's rmcorr has freedom - 3 for
+    freedom - 1 in the interval, which is then a little wider.)
     """
     as_share(level, name="level")
     a, b, present = _paired(x, y)

@@ -210,8 +210,8 @@ def rms_error_sample_size(
 
         [2 (s^4 + (m - 1) s_b^4) + 4 bias^2 (s^2 + (m - 1) s_b^2)] / N.
 
-    It is taken as a multiple of a chi-square with these moments (Satterthwaite 1946, doi:10.2307/3002019), and so
-    is the bound. That of `analysis.rms_error`, which has to estimate the components, is wider in small studies.
+    It is taken as a multiple of a chi-square with these moments (Satterthwaite 1946, doi:10.2307/3002019), and
+    so is the bound. That of `analysis.rms_error`, which has to estimate the components, is wider in small studies.
     """
     as_share(power, name="power")
     as_share(level, name="level")

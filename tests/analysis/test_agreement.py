@@ -99,13 +99,11 @@ def test_pairs_with_nan_are_left_out_and_too_few_give_nan() -> None:
 Z = 1.959963984540054
 # 4 subjects, two methods; of the cardiac output data of Bland & Altman 1999, as Zou 2013 uses them
 ZOU_SUBJECT = np.repeat([1, 2, 3, 4], [5, 4, 6, 5])
-ZOU_X = np.array(
-    "7.83 7.42 7.89 7.12 7.88 6.16 7.26 6.71 6.54 4.75 5.24 4.86 4.78 6.05 5.42 4.21 3.61 3.72 3.87 3.92".split(),
-    dtype=float,
-)
-ZOU_Y = np.array(
-    "6.57 5.62 6.90 6.57 6.35 4.06 4.29 4.26 4.09 4.71 5.50 5.08 5.02 6.01 5.67 4.14 4.20 4.61 4.68 5.04".split(),
-    dtype=float,
+ZOU_X, ZOU_Y = np.loadtxt(
+    [
+        "7.83 7.42 7.89 7.12 7.88 6.16 7.26 6.71 6.54 4.75 5.24 4.86 4.78 6.05 5.42 4.21 3.61 3.72 3.87 3.92",
+        "6.57 5.62 6.90 6.57 6.35 4.06 4.29 4.26 4.09 4.71 5.50 5.08 5.02 6.01 5.67 4.14 4.20 4.61 4.68 5.04",
+    ]
 )
 
 
