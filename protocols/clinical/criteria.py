@@ -100,6 +100,8 @@ class Requirement:
         In `unit`.
     limit_parameter
         The protocol's parameter that is the limit, in place of a number.
+    title_fr
+        The title in French; the English one serves where it is empty.
     """
 
     id: str
@@ -110,6 +112,7 @@ class Requirement:
     provenance: Provenance
     limit: float | None = None
     limit_parameter: str | None = None
+    title_fr: str = ""
 
     def __post_init__(self) -> None:
         _check_choice("comparison", self.comparison, COMPARISONS[:-1])
@@ -141,6 +144,8 @@ class Criterion:
         What is held against the limit: the `value`, or the `low` or `high` end of its interval.
     variant
         The kind of device that the criterion is for, one of the protocol's variants; None for all.
+    title_fr
+        As of a `Requirement`.
     """
 
     id: str
@@ -154,6 +159,7 @@ class Criterion:
     limit_metric: str | None = None
     judged: str = "value"
     variant: str | None = None
+    title_fr: str = ""
 
     def __post_init__(self) -> None:
         _check_choice("comparison", self.comparison, COMPARISONS)
@@ -255,6 +261,8 @@ class Parameter:
         What holds where none is stated; None if one has to be.
     least, most
         The range it is to lie in, inclusive.
+    title_fr
+        As of a `Requirement`.
     """
 
     id: str
@@ -264,6 +272,7 @@ class Parameter:
     default: float | None = None
     least: float = -math.inf
     most: float = math.inf
+    title_fr: str = ""
 
     def __post_init__(self) -> None:
         if self.default is not None:
@@ -306,6 +315,8 @@ class ClinicalProtocol:
         Numbers that it leaves open; `settle` them before judging.
     notes
         What a reader of a verdict must know besides.
+    title_fr, notes_fr
+        The same in French: as many notes, or none.
     """
 
     id: str
@@ -321,6 +332,8 @@ class ClinicalProtocol:
     variants: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     notes: tuple[str, ...] = ()
+    title_fr: str = ""
+    notes_fr: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_choice("status", self.status, STATUSES)
@@ -337,6 +350,10 @@ class ClinicalProtocol:
             )
         if not self.criteria:
             raise DefinitionError("no criteria, expected at least one")
+        if len(self.notes_fr) not in (0, len(self.notes)):
+            raise DefinitionError(
+                f"{len(self.notes_fr)} notes_fr, expected none or {len(self.notes)} as of notes"
+            )
         for name in ("design", "criteria", "parameters"):
             ids = [rule.id for rule in getattr(self, name)]
             if len(set(ids)) != len(ids):
@@ -375,8 +392,9 @@ class ClinicalProtocol:
             raise DefinitionError(f"variant={variant!r}, but {self.id} has no variants")
         _check_choice("variant", variant, self.variants)
         criteria = tuple(replace(c, variant=None) for c in self.criteria if c.variant in (None, variant))
-        title = f"{self.title} ({variant.replace('_', ' ')})"
-        return replace(self, title=title, criteria=criteria, variants=())
+        of_variant = f" ({variant.replace('_', ' ')})"
+        title_fr = self.title_fr and self.title_fr + of_variant
+        return replace(self, title=self.title + of_variant, title_fr=title_fr, criteria=criteria, variants=())
 
     def applied(
         self, variant: str | None = None, values: Mapping[str, float] = MappingProxyType({})
@@ -405,7 +423,7 @@ class ClinicalProtocol:
         for name in values:
             _check_choice("parameter", name, tuple(parameter.id for parameter in self.parameters))
         stated: dict[str, float] = {}
-        notes = list(self.notes)
+        notes, notes_fr = list(self.notes), list(self.notes_fr or self.notes)
         for parameter in self.parameters:
             value = values.get(parameter.id, parameter.default)
             if value is None:
@@ -415,14 +433,20 @@ class ClinicalProtocol:
                 )
             parameter.check(value)
             stated[parameter.id] = float(value)
-            how = "stated for this evaluation" if parameter.id in values else "by default"
-            notes.append(f"{parameter.title}: {value:g} {parameter.unit}, {how} ({parameter.provenance}).")
+            given = parameter.id in values
+            how = "stated for this evaluation" if given else "by default"
+            how_fr = "indiqué pour cette évaluation" if given else "par défaut"
+            says = f"{value:g} {parameter.unit}"
+            notes.append(f"{parameter.title}: {says}, {how} ({parameter.provenance}).")
+            title_fr = parameter.title_fr or parameter.title
+            notes_fr.append(f"{title_fr} : {says}, {how_fr} ({parameter.provenance}).")
         return replace(
             self,
             design=tuple(_settled(rule, stated) for rule in self.design),
             criteria=tuple(_settled(rule, stated) for rule in self.criteria),
             parameters=(),
             notes=tuple(notes),
+            notes_fr=tuple(notes_fr),
         )
 
 

@@ -35,6 +35,17 @@ _JUDGED_AS: Final = {
     "low": "for the interval's lower end ",
     "high": "for the interval's upper end ",
 }
+_UNSURE: Final = {
+    "secondary": "From public secondary text, the standard itself not read",
+    "unconfirmed": "From memory, to be confirmed against the standard",
+    "lab": "Set by the lab, not by the standard",
+}
+_UNSURE_FR: Final = {
+    "secondary": "D'après un texte public secondaire, la norme elle-même n'a pas été lue",
+    "unconfirmed": "De mémoire, à confirmer dans la norme",
+    "lab": "Fixé par le laboratoire, pas par la norme",
+}
+"""Confidence in a rule -> what is said of it."""
 
 
 class Outcome(StrEnum):
@@ -74,6 +85,7 @@ class DesignVerdict:
         return {
             "id": self.requirement.id,
             "title": self.requirement.title,
+            "title_fr": self.requirement.title_fr,
             "fact": self.requirement.fact,
             "value": _plain(self.value),
             "comparison": self.requirement.comparison,
@@ -104,6 +116,7 @@ class CriterionVerdict:
         return {
             "id": criterion.id,
             "title": criterion.title,
+            "title_fr": criterion.title_fr,
             "metric": criterion.metric,
             "outcome": self.outcome.value,
             "meets_limit": self.meets_limit,
@@ -163,19 +176,33 @@ class Verdict:
     def cautions(self) -> tuple[str, ...]:
         """What to know of the protocol itself: its status, unconfirmed rules, the lab's own limits."""
         protocol = self.protocol
-        cautions = list(protocol.notes)
-        if protocol.status == "superseded":
-            cautions.insert(0, f"{protocol.title} was superseded by {protocol.superseded_by}.")
-        elif protocol.status == "draft":
-            cautions.insert(0, f"{protocol.title} is a draft, not for implementation.")
+        status = {
+            "superseded": f"{protocol.title} was superseded by {protocol.superseded_by}.",
+            "draft": f"{protocol.title} is a draft, not for implementation.",
+        }
+        return self._cautions(status, protocol.notes, _UNSURE)
+
+    @property
+    def cautions_fr(self) -> tuple[str, ...]:
+        """The same in French."""
+        protocol = self.protocol
+        title = protocol.title_fr or protocol.title
+        status = {
+            "superseded": f"{title} a été remplacé par {protocol.superseded_by}.",
+            "draft": f"{title} est un projet, pas encore applicable.",
+        }
+        return self._cautions(status, protocol.notes_fr or protocol.notes, _UNSURE_FR)
+
+    def _cautions(
+        self, status: Mapping[str, str], notes: Sequence[str], unsure: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        protocol = self.protocol
         rules = [("pairing", protocol.pairing.provenance)] if protocol.pairing else []
         rules += [(r.requirement.id, r.requirement.provenance) for r in self.design]
         rules += [(c.criterion.id, c.criterion.provenance) for c in self.criteria]
-        for confidence, says in (
-            ("secondary", "From public secondary text, the standard itself not read"),
-            ("unconfirmed", "From memory, to be confirmed against the standard"),
-            ("lab", "Set by the lab, not by the standard"),
-        ):
+        cautions = [status[protocol.status]] if protocol.status in status else []
+        cautions += notes
+        for confidence, says in unsure.items():
             names = [name for name, provenance in rules if provenance.confidence == confidence]
             if names:
                 cautions.append(f"{says}: {', '.join(names)}.")
@@ -193,6 +220,7 @@ class Verdict:
         return {
             "protocol": self.protocol.id,
             "title": self.protocol.title,
+            "title_fr": self.protocol.title_fr,
             "edition": self.protocol.edition,
             "status": self.protocol.status,
             "superseded_by": self.protocol.superseded_by,
@@ -201,6 +229,7 @@ class Verdict:
             "design": [verdict.as_dict() for verdict in self.design],
             "criteria": [verdict.as_dict() for verdict in self.criteria],
             "cautions": list(self.cautions),
+            "cautions_fr": list(self.cautions_fr),
             "text": str(self),
         }
 
