@@ -221,17 +221,18 @@ def _decide(
     often = _share(group, early[np.flatnonzero(begins)[np.cumsum(begins) - 1]])
     wide = (like < SAME) & (steep < _WIDE)
     fibrillating = atria.fibrillating(np.where(wide | ((like < SAME) & (often > _OFTEN_TIMED)), "V", "N"))
-    mostly_fibrillating = _share(group, fibrillating) > 0.5
-    by_shape = (wide & (often >= _SOMETIMES_TIMED)) | ((like < _DIFFERENT) & (often >= _OFTEN_TIMED))
-    by_shape |= mostly_fibrillating & (wide | ((like < _FOREIGN) & (steep < 1.0)))
+    by_timing = (wide & (often >= _SOMETIMES_TIMED)) | ((like < _DIFFERENT) & (often >= _OFTEN_TIMED))
+    by_shape = wide | ((like < _FOREIGN) & (steep < 1.0))
+    foreign = np.where(_share(group, fibrillating) > 0.5, by_shape, by_timing)
     alone = (timing.before < _EARLY) & (timing.after > _PAUSE) & ~fibrillating
     alone &= (likeness < _DIFFERENT) | (np.abs(np.log(np.maximum(size, _TINY))) > np.log(_TALLER))
-    ventricular = (by_shape & ~of_usual) | alone
+    ventricular = (foreign & ~of_usual) | alone
 
     unclear = ~complexes.present.any(axis=1)
     unclear |= (complexes.restless > _RESTLESS) & (likeness < SAME) & (_share_size(group) < _LONE)
     classes = np.full(n_beats, "N", dtype="<U1")
-    classes[_fused(aligned, shapes[usual], ventricular, members, shapes) & ~alone & ~of_usual & on_time] = "F"
+    fused = _fused(complexes, aligned, likeness, shapes, usual, members, ventricular)
+    classes[fused & on_time & ~alone] = "F"
     classes[ventricular & (classes != "F")] = "V"
     classes[unclear] = "Q"
     classes[_supraventricular(classes, timing) & ~atria.fibrillating(classes)] = "S"
@@ -258,23 +259,27 @@ def _of_shape(values: _Floats, members: NDArray[np.intp], n_shapes: int) -> _Flo
 
 
 def _fused(
+    complexes: Complexes,
     aligned: _Floats,
-    usual: _Floats,
-    ventricular: _Flags,
-    members: NDArray[np.intp],
+    likeness: _Floats,
     shapes: list[_Floats],
+    usual: int,
+    members: NDArray[np.intp],
+    ventricular: _Flags,
 ) -> _Flags:
-    """Return which beats are a sum of the usual shape and of the most frequent ventricular one."""
+    """Return which beats are a sum of the usual and the most frequent ventricular shape, unlike either."""
     counts = np.bincount(members[ventricular & (members >= 0)], minlength=len(shapes))
-    if counts.max() < _LONE:
+    other = int(counts.argmax())
+    if counts[other] < _LONE or other == usual:
         return np.zeros(members.size, dtype=bool)
-    sources = np.column_stack([usual.ravel(), shapes[int(counts.argmax())].ravel()])
+    like_other, *_ = compare(complexes, shapes[other], np.arange(members.size))
+    sources = np.column_stack([shapes[usual].ravel(), shapes[other].ravel()])
     beats = aligned.reshape(members.size, -1)
     parts, *_ = np.linalg.lstsq(sources, beats.T, rcond=None)
     explained = np.einsum("nw,wn->n", beats, sources @ parts) / np.maximum((beats**2).sum(axis=1), _TINY)
     lowest = parts.min(axis=0)
     mixed = (explained > _MIXED**2) & (lowest > _PART) & (lowest > _PART * parts.max(axis=0))
-    return np.asarray(mixed & (members != counts.argmax()))
+    return np.asarray(mixed & (np.maximum(likeness, like_other) < _MIXED))
 
 
 def _supraventricular(classes: NDArray[np.str_], timing: _Timing) -> _Flags:

@@ -128,6 +128,8 @@ def atrial_fibrillation_episodes(
     shortest_s = as_positive(shortest_s, name="shortest_s", unit="s")
     irregular = irregular_beats(samples, rate_hz=rate_hz, classes=classes)
     if p_waves is not None:
+        if np.size(p_waves) != samples.size:
+            raise SignalError(f"{np.size(p_waves)} p_waves for {samples.size} beats, expected one for each")
         irregular &= without_p_waves(p_waves, classes)
     return _episodes(samples, irregular, shortest=shortest_s * rate_hz)
 
