@@ -210,7 +210,7 @@ def _smoothed(values: _Floats, times_min: _Floats, step_min: float) -> tuple[_Fl
 
 
 def _correlations(sums: _Floats) -> _Floats:
-    """Return the correlation at every lag from n and the sums of x, y, x**2, y**2 and xy; NaN without spread."""
+    """Return the correlation at every lag from n and sums of x, y, x**2, y**2 and xy; NaN without spread."""
     n, of_x, of_y, of_xx, of_yy, of_xy = sums
     spreads = (of_xx - of_x**2 / n) * (of_yy - of_y**2 / n)
     return np.asarray((of_xy - of_x * of_y / n) / np.sqrt(np.where(spreads > 1e-9 * n**2, spreads, np.nan)))
