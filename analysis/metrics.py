@@ -22,7 +22,9 @@ from analysis.paired_metrics import readings_study
 from analysis.paired_study import PAIRED_FACTS, Excluded, PairedStudy, usable_by
 from analysis.signal_metrics import SIGNAL_METRICS
 from analysis.signal_study import mean_over_subjects
-from protocols.clinical.criteria import ClinicalProtocol, Measurement, Statistics
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Statistics
+from protocols.clinical.measurement import Measurement
 from protocols.errors import SignalError
 
 _EC57: Final = "ANSI/AAMI EC57, as bxb of the WFDB software does it"

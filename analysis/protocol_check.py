@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from analysis.metrics import STUDIES
-from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.clinical_protocol import ClinicalProtocol
 
 
 def impossible_rules(protocol: ClinicalProtocol) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.metrics import STUDIES
-from protocols.clinical.criteria import ClinicalProtocol, Requirement
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Requirement
 from protocols.clinical.verdict import DesignVerdict
 
 

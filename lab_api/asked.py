@@ -15,7 +15,7 @@ DASK_VARIABLE: Final = "LAB_DASK_SCHEDULER"
 
 if TYPE_CHECKING:
     from lab_api.evidence.records import Evidence
-    from protocols.clinical.criteria import ClinicalProtocol
+    from protocols.clinical.clinical_protocol import ClinicalProtocol
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from analysis.metrics import excluded, measure
 from lab_api.evidence.records import Evidence, Source, StreamAccount, counted
-from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.library import shipped
 from protocols.clinical.verdict import Verdict, judge_protocol
 from protocols.errors import DefinitionError, StoreError

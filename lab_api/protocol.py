@@ -14,14 +14,8 @@ from lab_api.asked import (
     asked_protocol,
     named_protocol,
 )
-from protocols.clinical.criteria import (
-    CONFIDENCES,
-    MEASURANDS,
-    PAIRING_RULES,
-    ClinicalProtocol,
-    Criterion,
-    Requirement,
-)
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import CONFIDENCES, MEASURANDS, PAIRING_RULES, Criterion, Requirement
 from protocols.clinical.library import mistakes_in, parse, shipped
 from protocols.errors import DefinitionError, StoreError
 

@@ -16,7 +16,8 @@ from firmware_sim.recordings import Recording
 from lab_api.evidence.records import Part, Source, StreamAccount
 from lab_api.evidence.waveforms import read_waveform
 from lab_api.store.session_store import AnnotationSet, Session, SessionStore, StreamKey
-from protocols.clinical.criteria import ClinicalProtocol, Pairing
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Pairing
 from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError
 

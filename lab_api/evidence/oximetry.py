@@ -20,7 +20,7 @@ from lab_api.evidence.records import (
     the_stream,
 )
 from lab_api.store.session_store import Session, SessionStore
-from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.subjects import SubjectFacts
 
 _SPO2: Final = "spo2"

@@ -27,7 +27,8 @@ from lab_api.evidence.records import (
     the_stream,
 )
 from lab_api.store.session_store import Session, SessionStore, StreamKey
-from protocols.clinical.criteria import ClinicalProtocol, Pairing
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Pairing
 from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError
 

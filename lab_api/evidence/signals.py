@@ -13,7 +13,7 @@ from analysis.signal_study import Signal, SignalFigures
 from lab_api.evidence.records import TEST_ROLE, Part, Source, StreamAccount, the_device, the_stream
 from lab_api.evidence.waveforms import read_waveform
 from lab_api.store.session_store import Session, SessionDevice, SessionStore
-from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError, SignalError
 

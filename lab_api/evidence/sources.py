@@ -22,7 +22,7 @@ from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.records import Evidence, Part
 from lab_api.store.session_store import Session, SessionStore
 from lab_api.store.sqlite import SqliteSessionStore
-from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.subjects import NOTHING_KNOWN, SubjectFacts
 from protocols.errors import DefinitionError, TransportError
 

@@ -26,7 +26,7 @@ from analysis.paired_study import PairedStudy
 from lab_api.evidence.paired import items_of
 from lab_api.evidence.quantities import QUANTITIES, Quantity
 from lab_api.evidence.records import Part, Source, counted
-from protocols.clinical.criteria import ClinicalProtocol
+from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.subjects import SubjectFacts, check_subjects
 from protocols.errors import DefinitionError, StoreError
 

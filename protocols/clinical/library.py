@@ -17,15 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from protocols.clinical.criteria import (
-    ClinicalProtocol,
-    Criterion,
-    Pairing,
-    Parameter,
-    Provenance,
-    Requirement,
-    Statistics,
-)
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Criterion, Pairing, Parameter, Provenance, Requirement, Statistics
 from protocols.errors import DefinitionError
 
 _TYPES: Final = {

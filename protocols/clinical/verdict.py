@@ -21,7 +21,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from protocols.clinical.criteria import ClinicalProtocol, Criterion, Measurement, Provenance, Requirement
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Criterion, Provenance, Requirement
+from protocols.clinical.measurement import Measurement
 from protocols.errors import DefinitionError
 
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from analysis.metrics import METRICS, STUDIES, measure
-from protocols.clinical.criteria import CONFIDENCES, MEASURANDS, ClinicalProtocol, Statistics
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import CONFIDENCES, MEASURANDS, Statistics
 from protocols.clinical.library import shipped
 
 protocols = pytest.mark.parametrize("protocol", shipped().values(), ids=shipped().keys())
@@ -100,9 +101,9 @@ def test_ec57_reports_gross_and_average_and_every_limit_is_the_labs_own() -> Non
 
 def test_no_record_field_is_left_without_a_reader() -> None:
     # A key that TOML may hold but no type rule covers would be a KeyError for the lab that writes it.
-    from protocols.clinical import criteria, library
+    from protocols.clinical import clinical_protocol, criteria, library
 
-    kinds = (criteria.ClinicalProtocol, criteria.Criterion, criteria.Pairing, criteria.Requirement)
+    kinds = (clinical_protocol.ClinicalProtocol, criteria.Criterion, criteria.Pairing, criteria.Requirement)
     parts = {"pairing", "design", "criteria", "parameters", "statistics", "provenance"}
     for kind in (*kinds, criteria.Statistics, criteria.Provenance):
         for field in dataclasses.fields(kind):

@@ -10,7 +10,8 @@ import pytest
 from lab_api.evidence.sources import from_sessions
 from lab_api.store.session_store import SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
-from protocols.clinical.criteria import ClinicalProtocol, Criterion, Pairing, Provenance
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Criterion, Pairing, Provenance
 from protocols.errors import DefinitionError
 from protocols.samples import Channel, SampleBlock, Stream
 

@@ -11,7 +11,8 @@ import pytest
 from lab_api.evaluation import clinical_protocol
 from lab_api.evidence.sources import from_tables
 from lab_api.evidence.tables import from_table, read_subjects
-from protocols.clinical.criteria import ClinicalProtocol, Criterion, Pairing, Provenance
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Criterion, Pairing, Provenance
 from protocols.errors import DefinitionError, StoreError
 
 LAB = Provenance("the lab", "lab")

@@ -7,15 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from protocols.clinical.criteria import (
-    ClinicalProtocol,
-    Criterion,
-    Measurement,
-    Pairing,
-    Parameter,
-    Provenance,
-    Requirement,
-)
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Criterion, Pairing, Parameter, Provenance, Requirement
+from protocols.clinical.measurement import Measurement
 from protocols.clinical.verdict import Outcome, judge, judge_protocol
 from protocols.errors import DefinitionError
 
