@@ -17,7 +17,7 @@ from scipy import special
 
 from analysis.arrays import as_series
 from analysis.bootstrap import percentile_interval, resampled_sums, subject_numbers
-from analysis.estimates import Estimate, as_share
+from analysis.estimates import Estimate, Interval, as_share
 from analysis.limit_intervals import MeanSquare, variance_interval
 from analysis.variance_components import OneWay, one_way
 from protocols.errors import SignalError
@@ -89,7 +89,7 @@ def rms_error(
     if np.ptp(d) <= 8 * np.finfo(np.float64).eps * max(np.abs(x[present]).max(), np.abs(y[present]).max()):
         return Estimate(value, d.size, method="no interval: all differences are equal", details=details)
     if method == "analytic":
-        low, high = (float(np.sqrt(end)) for end in _mover(one_way(d, numbers), value**2, level))
+        low, high = (float(np.sqrt(end)) for end in mean_square_interval(one_way(d, numbers), level))
         how = f"MOVER of squared bias and variance components, {n_subjects} subjects"
     else:
         n, squares = resampled_sums(
@@ -101,22 +101,30 @@ def rms_error(
     return Estimate(value, d.size, low, high, level, method=how, details=details)
 
 
-def _mover(found: OneWay, mean_square: float, level: float) -> tuple[float, float]:
-    """Return the interval of the mean square."""
-    replicated = float(found.n_values) > float(found.n_subjects)
+def mean_square_interval(found: OneWay, level: float) -> Interval:
+    """Return the interval of the mean square of differences, from their analysis of variance by subject.
+
+    Parameters
+    ----------
+    found
+        Of the differences; fields of shape (...).
+    level
+        Confidence level.
+    """
     n, k = found.n_values, found.n_subjects
-    if replicated:
-        between = np.maximum(found.between_component, 0.0)
-        variance = between + found.within
-        of_bias = between * found.sum_squared_sizes / n**2 + found.within / n
-        rest = 1.0 - 1.0 / found.size
-        parts = [MeanSquare(found.between / found.size, k - 1), MeanSquare(rest * found.within, n - k)]
-    else:
-        variance, of_bias = found.between, found.between / n
-        parts = [MeanSquare(found.between, k - 1)]
+    replicated = n > k
+    within = np.where(replicated, found.within, 0.0)
+    between = np.where(replicated, np.maximum(found.between_component, 0.0), found.between)
+    variance = between + within
+    of_bias = between * found.sum_squared_sizes / n**2 + within / n
+    parts = [
+        MeanSquare(found.between / found.size, k - 1),
+        MeanSquare((1.0 - 1.0 / found.size) * within, n - k),
+    ]
+    mean_square = found.mean**2 + ((k - 1) * found.between + (n - k) * within) / n
     low, high = variance_interval(parts, level)
     bias = np.abs(found.mean)
     reach = special.stdtrit(k - 1, 0.5 + 0.5 * level) * np.sqrt(of_bias)
     below = (bias**2 - np.maximum(bias - reach, 0.0) ** 2) ** 2 + (variance - np.minimum(low, variance)) ** 2
     above = ((bias + reach) ** 2 - bias**2) ** 2 + (np.maximum(high, variance) - variance) ** 2
-    return max(0.0, mean_square - float(np.sqrt(below))), mean_square + float(np.sqrt(above))
+    return Interval(np.maximum(0.0, mean_square - np.sqrt(below)), mean_square + np.sqrt(above))

@@ -35,9 +35,11 @@ from protocols.errors import SignalError
 
 Floats = NDArray[np.float64]
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _REACH: Final = 8.0  # standard errors of a mean beyond which nothing is left
-_HALVINGS: Final = 60  # of an interval of some 10 units: below 1e-15
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_AT = (_NODES + 1.0) / 2.0 * _REACH
+_DENSITY = _WEIGHTS * _REACH * np.exp(-(_AT**2) / 2.0) / np.sqrt(2.0 * np.pi)
+_HALVINGS: Final = 50  # of an interval of some 30 units: below 1e-13
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,22 +219,25 @@ def _half_width(away: Floats, share: ArrayLike) -> Floats:
 def _factor(size: Floats, freedom: Floats, share: float, level: float) -> Floats:
     # from far below the quantile of a large sample to n = 2 at a confidence of 0.9999
     low, high = np.full(size.shape, np.log(1e-6)), np.full(size.shape, np.log(1e6))
+    half = _half_widths(size, share)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        enough = _confidence(np.exp(middle), size, freedom, share) >= level
+        enough = _confidence(np.exp(middle), half, freedom) >= level
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return np.asarray(np.exp(high))
 
 
-def _confidence(factor: Floats, size: Floats, freedom: Floats, share: ArrayLike) -> Floats:
-    """Return with which confidence mean -+ factor sd holds at least the share."""
-    at = (_NODES + 1.0) / 2.0 * _REACH
-    weights = _WEIGHTS * _REACH / 2.0 * 2.0 * np.exp(-(at**2) / 2.0) / np.sqrt(2.0 * np.pi)
-    half = _half_width(at / np.sqrt(size)[..., None], np.asarray(share)[..., None])
+def _half_widths(size: Floats, share: ArrayLike) -> Floats:
+    """Return half the widths that hold the share about means some standard errors away, (..., nodes)."""
+    return _half_width(_AT / np.sqrt(size)[..., None], np.asarray(share)[..., None])
+
+
+def _confidence(factor: Floats, half: Floats, freedom: Floats) -> Floats:
+    """Return with which confidence mean -+ factor sd is at least as wide as it needs to be."""
     nu = freedom[..., None]
     with np.errstate(divide="ignore", over="ignore"):
         chance = special.chdtrc(nu, nu * (half / factor[..., None]) ** 2)
-    return np.asarray(chance @ weights)
+    return np.asarray(chance @ _DENSITY)
 
 
 def _share_of_factor(factor: Floats, size: Floats, freedom: Floats, level: float) -> Floats:
@@ -241,6 +246,6 @@ def _share_of_factor(factor: Floats, size: Floats, freedom: Floats, level: float
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         share = np.clip(middle, 1e-12, 1 - 1e-15)
-        enough = _confidence(np.maximum(factor, 1e-300), size, freedom, share) >= level
+        enough = _confidence(np.maximum(factor, 1e-300), _half_widths(size, share), freedom) >= level
         low, high = np.where(enough, middle, low), np.where(enough, high, middle)
     return np.where(factor > 0, low, 0.0)
