@@ -225,7 +225,8 @@ def _zones(
     for start in range(0, x.size, _AT_ONCE):
         block = slice(start, start + _AT_ONCE)
         np.add(zones(x[block], y[block]), np.uint32(ord("A")), out=letters[block])
-    letters[np.isnan(x + y)] = 0  # no letter
+    if np.isnan(x).any() or np.isnan(y).any():
+        letters[np.isnan(x) | np.isnan(y)] = 0  # no letter
     return letters.view("U1").reshape(reference.shape)
 
 
@@ -239,12 +240,21 @@ def _as_grid_mgdl(values: ArrayLike, name: str) -> _Floats:
 
 
 def _clarke(x: _Floats, y: _Floats) -> NDArray[np.uint8]:
-    d = ((x < 70) | (x > 240)) & (y >= 70) & (y < 180)
-    c = ((x >= 130) & (x <= 180) & (5 * y < 7 * (x - 130))) | ((x > 70) & (y > 180) & (y > x + 110))
-    a = (5 * np.abs(y - x) <= x) | ((x < 70) & (y < 70))
-    e = ((x <= 70) & (y >= 180)) | ((x >= 180) & (y <= 70))
+    zones = np.zeros(x.size, dtype=np.uint8)
+    # within 20 % no rule makes it worse than A, so the rest of the rules need only the others: mostly few
+    distance = np.abs(y - x)
+    distance *= 5.0
+    rest = np.flatnonzero(~(distance <= x))
+    x, y = x[rest], y[rest]
+    low = x < 70.0
+    d = (low | (x > 240.0)) & (y >= 70.0) & (y < 180.0)
+    c = (x >= 130.0) & (x <= 180.0) & (5.0 * y < 7.0 * (x - 130.0))
+    c |= (x > 70.0) & (y > 180.0) & (y > x + 110.0)
+    a = low & (y < 70.0)
+    e = ((x <= 70.0) & (y >= 180.0)) | ((x >= 180.0) & (y <= 70.0))
     rules = d.view(np.uint8) + 2 * c.view(np.uint8) + 4 * a.view(np.uint8) + 8 * e.view(np.uint8)
-    return np.asarray(_CLARKE_ZONE[rules])
+    zones[rest] = _CLARKE_ZONE[rules]
+    return zones
 
 
 def _within(
