@@ -2,13 +2,17 @@
 
 Theory of operation
 -------------------
-The reference is cut into windows. In each, the lag of the test recording is sought by itself: where the
-normalised cross-correlation peaks, or, for beats, the lag that most pairs of beats agree on. Rhythms repeat, so
-a single window can err by a whole beat; a clock cannot. So the lags of all windows are held against every line
-that two of them define and that a clock could follow, and the line on which most windows lie is taken. Its
-inliers give lag, drift and their standard errors by least squares. Where fewer than half of the windows lie on
-one line, nothing is said. Times are those of the reference: what it shows at `t`, the test recording shows at
-`t + lag`.
+The reference is cut into windows. In each, every lag is noted at which the test recording fits: the maxima of
+the normalised cross-correlation, or, for beats, the lags that most pairs of beats agree on. Rhythms repeat,
+so a single window fits at every whole beat; but intervals vary, and a clock does not. So all lines that two
+such lags define and a clock could follow are tried, and the one on which the windows together fit best is
+taken, if it is clearly better than any line elsewhere: a metronome has no lag. The lags on it give lag, drift
+and their standard errors by least squares, widened where neighbouring windows err alike. Where fewer than
+half of the windows lie on one line, nothing is said. Times are those of the reference: what it shows at `t`,
+the test recording shows at `t + lag`.
+
+What the signals cannot tell is how much later one of them shows the same event: an R wave in another lead peaks
+some 10 ms earlier or later, a pulse at the finger comes a fifth of a second after it. That is part of the lag.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, stats
+from scipy import fft, ndimage, stats
 
 from analysis.arrays import as_positive, as_series
 from protocols.errors import SignalError
@@ -28,11 +32,17 @@ MAX_DRIFT_PPM: Final = 500.0
 
 _MOST_WINDOWS: Final = 64  # enough for a line, and few enough for every pair of them to be tried
 _FEWEST_WINDOWS: Final = 4  # two define a line, two more confirm it
+_MOST_FITS: Final = 12  # of a window: whole beats within some 5 s to either side
+_MOST_LINES: Final = 5_000  # of the pairs, those that fit best
 _AGREEING_SHARE: Final = 0.5
 _CORRELATED: Final = 0.3  # below this a window's best lag is no better than that of unrelated rhythms
-_NEAR_S: Final = 0.1  # windows on one line: less than half the shortest beat interval, so no neighbouring beat
+_NEAR_S: Final = 0.05  # windows on one line: a fifth of the shortest beat interval
+_ELSEWHERE_S: Final = 0.2  # another line: less than the shortest beat interval
+_CLEARLY: Final = 0.9  # of the line's fit is the most that any elsewhere may have, or else ...
+_SURELY: Final = 3.0  # ... windows must prefer the line by so many standard errors
 _BEATS_PER_WINDOW: Final = 30
 _BEAT_SPREAD_S: Final = 0.025  # beats of two devices agree on a lag within half of the physiological 50 ms
+_BEAT_BIN_S: Final = 0.005
 
 _Floats: TypeAlias = NDArray[np.float64]
 
@@ -51,7 +61,8 @@ class Alignment:
     middle_s
         Time of the reference, from its first sample, to which `lag_s` belongs.
     correlation
-        Median of the windows on the line: correlation of the signals, or share of beats that pair.
+        Median of the windows on the line: correlation of the signals, or share of beats that pair, less where
+        they scatter.
     n_windows, n_agreeing
         Windows that have a lag, and those of them on the line.
     """
@@ -68,6 +79,11 @@ class Alignment:
     def lag_at_s(self, time_s: float) -> float:
         """Return the lag at a time of the reference, from its first sample."""
         return self.lag_s + 1e-6 * self.drift_ppm * (time_s - self.middle_s)
+
+    def reference_time_s(self, test_time_s: float) -> float:
+        """Return the time of the reference at which it shows what the test recording shows at its time."""
+        drift = 1e-6 * self.drift_ppm
+        return (test_time_s - self.lag_s + drift * self.middle_s) / (1.0 + drift)
 
     def lag_interval_s(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of `lag_s`, by Student's t with two degrees of freedom less than windows."""
@@ -127,14 +143,13 @@ def estimate_alignment(
     starts = _spread(reach, test.size - reach - width, width)
     if width < 2 or reach < 1:
         raise SignalError(f"window_s={window_s!r}, max_lag_s={max_lag_s!r}, expected more than a sample each")
-    lags_s, correlations = np.full(starts.size, np.nan), np.zeros(starts.size)
-    for number, start in enumerate(starts):  # at most 64 windows, however long the recording
+    fits: list[tuple[_Floats, _Floats]] = []
+    for start in starts:  # at most 64 windows, however long the recording
         window = reference[start : start + width]
         around = test[start - reach : start + width + reach]
-        if np.isfinite(window).all() and np.isfinite(around).all():
-            lags_s[number], correlations[number] = _window_lag(around, window, rate_hz)
-    lags_s[correlations < _CORRELATED] = np.nan
-    return _on_a_line((starts + 0.5 * width) / rate_hz, lags_s, correlations, max_drift_ppm)
+        whole = np.isfinite(window).all() and np.isfinite(around).all()
+        fits.append(_window_lags(around, window, rate_hz) if whole else (np.empty(0), np.empty(0)))
+    return _on_a_line((starts + 0.5 * width) / rate_hz, fits, max_drift_ppm)
 
 
 def align_beats(
@@ -157,16 +172,15 @@ def align_beats(
     test, reference = (_ascending(s, name=n) for s, n in ((test_s, "test_s"), (reference_s, "reference_s")))
     max_lag_s = as_positive(max_lag_s, name="max_lag_s", unit="s")
     firsts = _spread(0, reference.size - _BEATS_PER_WINDOW, _BEATS_PER_WINDOW)
-    lags_s, shares, middles_s = (np.full(firsts.size, np.nan) for _ in range(3))
+    fits, middles_s = [], np.empty(firsts.size)
     for number, first in enumerate(firsts):  # at most 64 windows
         window = reference[first : first + _BEATS_PER_WINDOW]
         low, high = np.searchsorted(test, [window[0] - max_lag_s, window[-1] + max_lag_s])
         differences = np.sort((test[low:high, np.newaxis] - window).ravel())
         differences = differences[np.abs(differences) <= max_lag_s]
         middles_s[number] = window.mean()
-        lags_s[number], shares[number] = _most_agreed(differences)
-    lags_s[~(shares >= _AGREEING_SHARE)] = np.nan
-    return _on_a_line(middles_s, lags_s, shares, max_drift_ppm)
+        fits.append(_agreed_lags(differences))
+    return _on_a_line(middles_s, fits, max_drift_ppm)
 
 
 def _spread(first: int, last: int, step: int) -> NDArray[np.intp]:
@@ -177,8 +191,8 @@ def _spread(first: int, last: int, step: int) -> NDArray[np.intp]:
     return np.rint(np.linspace(first, last, n)).astype(np.intp) if n > 1 else np.array([first], dtype=np.intp)
 
 
-def _window_lag(around: _Floats, window: _Floats, rate_hz: float) -> tuple[float, float]:
-    """Return lag and correlation where the window fits best into what is around it; NaN and 0 where flat."""
+def _window_lags(around: _Floats, window: _Floats, rate_hz: float) -> tuple[_Floats, _Floats]:
+    """Return the lags at which the window fits into what is around it, and the correlations there."""
     window = window - window.mean()
     around = around - around.mean()
     size = fft.next_fast_len(around.size + window.size, real=True)
@@ -191,64 +205,122 @@ def _window_lag(around: _Floats, window: _Floats, rate_hz: float) -> tuple[float
     scale = np.sqrt(np.maximum(powers, 0.0) * float(window @ window))
     floor = 1e-9 * float(squares[-1])
     correlations = np.where(scale > floor, products[:n] / np.where(scale > floor, scale, 1.0), 0.0)
-    best = int(np.argmax(correlations))
-    if correlations[best] <= 0.0 or best in (0, n - 1):
-        return float("nan"), 0.0
-    before, at, after = correlations[best - 1 : best + 2]
-    bend = before - 2.0 * at + after
-    vertex = 0.5 * (before - after) / bend if bend < 0 else 0.0
-    return (best + vertex - (n - 1) / 2) / rate_hz, float(at)
+    before, at, after = correlations[:-2], correlations[1:-1], correlations[2:]
+    tops = np.flatnonzero((at >= _CORRELATED) & (at > before) & (at >= after))
+    tops = tops[np.argsort(at[tops], kind="stable")[::-1][:_MOST_FITS]]
+    before, at, after = before[tops], at[tops], after[tops]
+    vertex = 0.5 * (before - after) / (before - 2.0 * at + after)
+    return (tops + 1 + vertex - (n - 1) / 2) / rate_hz, at
 
 
-def _most_agreed(differences: _Floats) -> tuple[float, float]:
-    """Return the lag that most beats agree on, and the share of a window's beats that do."""
+def _agreed_lags(differences: _Floats) -> tuple[_Floats, _Floats]:
+    """Return the lags on which at least half of a window's beats agree, and how well: 1 is all, exactly."""
+    nothing = np.empty(0), np.empty(0)
     if differences.size == 0:
-        return float("nan"), 0.0
-    ends = np.searchsorted(differences, differences + 2 * _BEAT_SPREAD_S, side="right")
-    best = int(np.argmax(ends - np.arange(differences.size)))
-    agreeing = differences[best : ends[best]]
-    return float(np.median(agreeing)), agreeing.size / _BEATS_PER_WINDOW
+        return nothing
+    bins = np.floor((differences - differences[0]) / _BEAT_BIN_S).astype(np.int64)
+    counts = ndimage.gaussian_filter1d(np.bincount(bins, minlength=3).astype(np.float64), 2.0, mode="constant")
+    tops = np.flatnonzero((counts == ndimage.maximum_filter1d(counts, 11, mode="constant")) & (counts > 0))
+    tops_s = differences[0] + (tops + 0.5) * _BEAT_BIN_S
+    lags, strengths = [], []
+    for low, high in np.searchsorted(differences, tops_s[:, np.newaxis] + [-_BEAT_SPREAD_S, _BEAT_SPREAD_S]):
+        if high - low >= _AGREEING_SHARE * _BEATS_PER_WINDOW:  # some tens of tops, two for each second
+            lags.append(float(np.median(differences[low:high])))
+            off = (differences[low:high] - lags[-1]) / (2.0 * _BEAT_SPREAD_S)
+            strengths.append(min(1.0, float((1.0 - off**2).sum()) / _BEATS_PER_WINDOW))
+    order = np.argsort(strengths, kind="stable")[::-1][:_MOST_FITS]
+    return np.asarray(lags)[order], np.asarray(strengths)[order]
 
 
 def _on_a_line(
-    times_s: NDArray[np.floating[Any]], lags_s: _Floats, correlations: _Floats, max_drift_ppm: float
+    times_s: NDArray[np.floating[Any]], fits: list[tuple[_Floats, _Floats]], max_drift_ppm: float
 ) -> Alignment:
-    """Return the line on which most windows lie."""
+    """Return the line on which the windows fit best."""
     slope_limit = 1e-6 * as_positive(max_drift_ppm, name="max_drift_ppm", unit="ppm")
-    known = np.isfinite(lags_s)
-    times, lags, correlations = times_s[known], lags_s[known], correlations[known]
+    n_all = len(fits)
+    known = np.array([lags.size > 0 for lags, _ in fits], dtype=bool)
+    times, fits = times_s[known], [fit for fit in fits if fit[0].size]
     nan = float("nan")
-    unknown = Alignment(nan, nan, nan, nan, nan, nan, int(known.sum()), 0)
+    unknown = Alignment(nan, nan, nan, nan, nan, nan, times.size, 0)
     if times.size < _FEWEST_WINDOWS:
         return unknown
-    first, second = np.triu_indices(times.size, 1)
-    slopes = (lags[second] - lags[first]) / (times[second] - times[first])
-    possible = np.abs(slopes) <= slope_limit
-    if not possible.any():
+    lags, strengths = np.full((2, times.size, _MOST_FITS), np.nan)
+    for number, (of_lag, of_strength) in enumerate(fits):
+        lags[number, : of_lag.size], strengths[number, : of_lag.size] = of_lag, of_strength
+    lines = _lines(times, lags, strengths, slope_limit)
+    if lines.size == 0:
         return unknown
-    slopes, first = slopes[possible], first[possible]
-    near = np.abs(lags - lags[first, np.newaxis] - slopes[:, np.newaxis] * (times - times[first, np.newaxis]))
-    near = np.minimum(near, _NEAR_S)  # most windows near, and of equals the line that is nearest
-    on_line = near[int(np.argmin(near.sum(axis=1)))] < _NEAR_S
-    n = int(on_line.sum())
-    if n < max(_FEWEST_WINDOWS, _AGREEING_SHARE * lags_s.size):
-        return unknown
-    times, lags = times[on_line], lags[on_line]
     middle_s = float(times.mean())
+    chunks = np.array_split(lines, max(1, len(lines) // 500))
+    gains = np.concatenate([_gains(chunk, times - middle_s, lags, strengths)[0] for chunk in chunks])
+    best = int(np.argmax(gains.sum(axis=1)))
+    elsewhere = np.flatnonzero(np.abs(lines[:, 0] - lines[best, 0]) > _ELSEWHERE_S)
+    if elsewhere.size:
+        second = elsewhere[int(np.argmax(gains[elsewhere].sum(axis=1)))]
+        ahead = gains[best] - gains[second]
+        is_close = gains[second].sum() > _CLEARLY * gains[best].sum()
+        if is_close and ahead.sum() <= _SURELY * np.sqrt(ahead.size) * ahead.std(ddof=1):
+            return unknown
+    chosen = _gains(lines[best : best + 1], times - middle_s, lags, strengths)[1][0]
+    on_line = gains[best] > 0.0
+    n = int(on_line.sum())
+    if n < max(_FEWEST_WINDOWS, _AGREEING_SHARE * n_all):
+        return unknown
+    rows = np.flatnonzero(on_line)
+    return _fitted(times[rows], lags[rows, chosen[rows]], strengths[rows, chosen[rows]], times.size)
+
+
+def _lines(times: _Floats, lags: _Floats, strengths: _Floats, slope_limit: float) -> _Floats:
+    """Return lag in the middle and slope of every line through two fits that a clock could follow."""
+    window, fit = np.nonzero(np.isfinite(lags))
+    first, second = np.triu_indices(window.size, 1)
+    apart = times[window[second]] - times[window[first]]
+    first, second, apart = first[apart > 0], second[apart > 0], apart[apart > 0]
+    flat = lags[window, fit]
+    slopes = (flat[second] - flat[first]) / apart
+    possible = np.abs(slopes) <= slope_limit
+    first, second, slopes = first[possible], second[possible], slopes[possible]
+    if first.size > _MOST_LINES:
+        strength = strengths[window, fit]
+        best = np.argsort(-(strength[first] + strength[second]), kind="stable")[:_MOST_LINES]
+        first, slopes = first[best], slopes[best]
+    return np.column_stack([flat[first] + slopes * (times.mean() - times[window[first]]), slopes])
+
+
+def _gains(
+    lines: _Floats, centred: _Floats, lags: _Floats, strengths: _Floats
+) -> tuple[_Floats, NDArray[np.intp]]:
+    """Return how well each window fits each line, shape (n_lines, n_windows), and which of its fits does."""
+    expected = lines[:, :1] + lines[:, 1:] * centred
+    off = (lags - expected[..., np.newaxis]) / _NEAR_S
+    gains = np.where(np.abs(off) < 1.0, strengths * (1.0 - off**2), 0.0)
+    best = np.argmax(gains, axis=-1)
+    return np.take_along_axis(gains, best[..., np.newaxis], axis=-1)[..., 0], best
+
+
+def _fitted(times: _Floats, lags: _Floats, strengths: _Floats, n_windows: int) -> Alignment:
+    """Return the least-squares line, its errors widened by the correlation of neighbouring residuals.
+
+    That correlation is estimated too low in few windows: by (1 + 4 r) / n about a mean (Kendall 1954,
+    doi:10.1093/biomet/41.3-4.403), taken as (2 + 4 r) / n about a line.
+    """
+    n, middle_s = times.size, float(times.mean())
     centred = times - middle_s
     spread = float(centred @ centred)
-    slope = float(centred @ lags) / spread
-    lag_s = float(lags.mean())
-    error_s = float(np.sqrt(((lags - lag_s - slope * centred) ** 2).sum() / (n - 2)))
-    correlation = float(np.median(correlations[on_line]))
+    slope, lag_s = float(centred @ lags) / spread, float(lags.mean())
+    residual = lags - lag_s - slope * centred
+    power = float(residual @ residual)
+    together = float(residual[1:] @ residual[:-1]) / power if power > 0.0 else 0.0
+    together = min(0.9, max(0.0, together + (2.0 + 4.0 * max(0.0, together)) / n))
+    error_s = float(np.sqrt(power / (n - 2) * (1.0 + together) / (1.0 - together)))
     return Alignment(
         lag_s,
         error_s / np.sqrt(n),
         1e6 * slope,
         1e6 * error_s / np.sqrt(spread),
         middle_s,
-        correlation,
-        int(known.sum()),
+        float(np.median(strengths)),
+        n_windows,
         n,
     )
 

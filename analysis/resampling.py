@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 Where a stretch of samples has an even clock, drift included, its times are a straight line, and the signal is
 interpolated by a sinc under a Kaiser window: exact up to the window. Where the ratio of the clocks is one of
-small numbers the window's phases come again and are one polyphase filter; else they are read from a table.
+small numbers the window's phases come again and are one polyphase filter; else it gives a finer grid, and a
+spline of 5th order the values between its points.
 Where times jitter, a cubic spline through the samples at their own times takes the sinc's place. Where the new
 clock is slower, the sinc is also the low-pass filter (after the spline, if there is one): what the new rate
 cannot hold is gone before it can fold down.
@@ -19,12 +20,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import interpolate, signal
+from scipy import interpolate, ndimage, signal
 
 from analysis.arrays import as_positive, as_signal, as_times_ns
 from analysis.timing import NS_PER_S, nominal_period_ns
@@ -35,12 +35,13 @@ _STOP_DB: Final = 80.0  # below the noise of a 12-bit converter
 _BETA: Final = 0.1102 * (_STOP_DB - 8.7)  # Kaiser's own formulas, for the window and ...
 _TRANSITION: Final = (_STOP_DB - 8.0) / (2.285 * 2 * _CROSSINGS) / (2 * math.pi)  # ... its width, of the rate
 _SAME_RATE: Final = 0.99  # clocks closer than that are the same: a drift must not cost a tenth of the band
-_PHASES: Final = 512  # of the kernel between two samples, with lines between: an error of 4e-6
+_SPLINE_CUTOFF: Final = 1 / 6  # of a grid's rate: a spline of 5th order errs there by 1e-4, half way by 1e-6
+_MARGIN: Final = 16  # points of the grid to either side; a spline forgets its ends by 0.43 for every one
 _EVEN: Final = 1e-5  # of a period: 50 times what rounding to ns does at 5 kHz, and an error of 3e-5
 _LARGEST_UP: Final = 1000  # 360 to 250 Hz is 25 / 36; the kernel is kept for each phase
 _ONE_MISSING: Final = 1.5  # periods between neighbours: one is missing, as `timing.find_gaps` says ...
 _SOME_MISSING: Final = 2.5  # ... and where clocks jitter two, before a spline must not swing freely
-_BLOCK: Final = 1 << 17  # weights computed at a time, and values of a spline: a megabyte
+_BLOCK: Final = 1 << 17  # values of a spline computed at a time: a megabyte
 _KNOTS: Final = 40  # a spline forgets a knot by 0.27 for every one between: 1e-23 here
 _NEAREST_PERIODS: Final = 0.1  # a spline through two samples nearer than that would overshoot
 
@@ -97,10 +98,10 @@ def resample_to_clock(
 
     References
     ----------
-    Smith & Gossett 1984, doi:10.1109/ICASSP.1984.1172555: interpolation by a table of the windowed sinc, lines
-    between its entries. Window and its length: Kaiser 1974. Differs from it in weights that sum to 1, so that a
-    constant stays one. A clock at the rate of the signal or above leaves its band whole (-6 dB at half the
-    rate); one slower by over 1 % takes away what lies above 0.4 of the new rate (-80 dB at half of it).
+    Interpolation by a windowed sinc: Smith & Gossett 1984, doi:10.1109/ICASSP.1984.1172555; window and its
+    length by Kaiser 1974. Splines: Unser 1999, doi:10.1109/79.799930. Differs from them in weights that sum to
+    1, so that a constant stays one. A clock at the rate of the signal or above leaves its band whole (-6 dB at
+    half the rate); one slower by over 1 % takes away what lies above 0.4 of the new rate (-80 dB at half of it).
     """
     array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
     longest_ns = as_positive(longest_gap_s, name="longest_gap_s", unit="s") * NS_PER_S
@@ -235,11 +236,10 @@ def _resampled(samples: NDArray[Any], times: _Times, clock: _Times, period_ns: f
         n = max(2, round(since[-1] / period_ns) + 1)
         even_ns = since[-1] / (n - 1)
         even = _by_spline(filled, since, np.minimum(even_ns * np.arange(n), since[-1]), 0)
-    padded = np.pad(even, _half(cutoff), mode="reflect", reflect_type="odd")
     up, down = _as_ratio(float(clock[-1] - clock[0]) / max(1, clock.size - 1) / even_ns, clock.size)
     if up:
-        return _by_phases(padded, float(clock[0] - times[0]) / even_ns, up, down, clock.size, cutoff)
-    return _by_table(padded, (clock - times[0]) / even_ns, cutoff)
+        return _by_phases(even, float(clock[0] - times[0]) / even_ns, up, down, clock.size, cutoff)
+    return _by_grid(even, (clock - times[0]) / even_ns, cutoff)
 
 
 def _evenly(samples: NDArray[Any], times: _Times, period_ns: float) -> tuple[_Floats, float]:
@@ -287,37 +287,16 @@ def _kernel(distance: _Floats, cutoff: float) -> _Floats:
     return np.asarray(np.sinc(2 * cutoff * distance) * np.i0(_BETA * np.sqrt(inside)) * (inside > 0))
 
 
-@lru_cache(maxsize=8)
-def _table(cutoff: float) -> tuple[_Floats, _Floats]:
-    """Return the weights for each phase between two samples, (n_phases, n_taps), and the growth to the next."""
-    half = _half(cutoff)
-    n_phases = math.ceil(_PHASES * 2 * cutoff)  # a lower cutoff makes a smoother kernel
-    distance = np.linspace(0, 1, n_phases + 1)[:, np.newaxis] - np.arange(1 - half, half + 1)
-    weights = _kernel(distance, cutoff)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights[:-1], np.diff(weights, axis=0)
-
-
-def _by_table(padded: _Floats, place: _Floats, cutoff: float) -> _Floats:
-    """Return the values at any places, which count samples from the first that is not padding."""
-    n_taps = 2 * _half(cutoff)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, n_taps)
-    out = np.empty(place.size)
-    step = max(1, _BLOCK // n_taps)
-    for start in range(0, place.size, step):  # blocks, which bound the memory
-        block = slice(start, start + step)
-        first, weights = _weights(place[block], cutoff, padded.size - n_taps)
-        out[block] = np.einsum("ok,ok->o", windows[first], weights)
-    return out
-
-
-def _weights(place: _Floats, cutoff: float, last: int) -> tuple[NDArray[np.int64], _Floats]:
-    """Return the first padded sample of each place, and the weights of it and those after it."""
-    weights, growth = _table(cutoff)
-    first = np.clip(np.floor(place), -1, last - 1).astype(np.int64)
-    phase = np.clip(place - first, 0.0, 1.0) * len(weights)
-    entry = np.minimum(phase.astype(np.int64), len(weights) - 1)
-    return first + 1, weights[entry] + growth[entry] * (phase - entry)[:, np.newaxis]
+def _by_grid(samples: _Floats, place: _Floats, cutoff: float) -> _Floats:
+    """Return the values at any places, by a grid so fine that a spline of 5th order adds no error."""
+    up = math.ceil(cutoff / _SPLINE_CUTOFF)
+    down = max(1, math.floor(_SPLINE_CUTOFF / cutoff))
+    start = place[0] - _MARGIN * down / up
+    n = math.ceil((place[-1] - start) * up / down) + _MARGIN
+    grid = _by_phases(samples, start, up, down, n, cutoff)
+    place -= start
+    place *= up / down
+    return np.asarray(ndimage.map_coordinates(grid, place[np.newaxis], order=5, mode="mirror"))
 
 
 def _as_ratio(step: float, n: int) -> tuple[int, int]:
@@ -327,11 +306,14 @@ def _as_ratio(step: float, n: int) -> tuple[int, int]:
     return (ratio.denominator, ratio.numerator) if fits else (0, 0)
 
 
-def _by_phases(padded: _Floats, place: float, up: int, down: int, n: int, cutoff: float) -> _Floats:
+def _by_phases(samples: _Floats, place: float, up: int, down: int, n: int, cutoff: float) -> _Floats:
     """Return `n` values from `place` on, `down` / `up` samples apart: filtered, as the phases come again."""
     half = _half(cutoff)
-    first = math.floor(place) + 1  # of the samples within reach, in `padded`
-    needed = padded[first : first + math.ceil(n * down / up) + 2 * half]
+    before = max(0, half - 1 - math.floor(place))
+    after = max(0, math.floor(place + (n - 1) * down / up) + half + 1 - samples.size)
+    padded = np.pad(samples, (before, after), mode="reflect", reflect_type="odd")
+    first = math.floor(place) + 1 - half + before  # of the samples within reach
+    needed = padded[first : first + math.ceil((n - 1) * down / up) + 2 * half]
     late = half - 1 + place - math.floor(place)  # where the first value lies among them
     lead = math.ceil(2 * half * up / down)  # values that come before the first, for a causal filter
     at = np.arange(math.ceil(lead * down + up)) / up - (lead * down / up - late)

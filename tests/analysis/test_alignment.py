@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import io
 
-from analysis.alignment import align_beats, estimate_alignment
+from analysis.alignment import _on_a_line, align_beats, estimate_alignment
 from analysis.heartbeats import detect_qrs
+from analysis.pulses import detect_pulses
 from protocols.errors import SignalError
 
 RATE_HZ = 100.0
@@ -30,7 +34,7 @@ def spikes(beats_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float6
 @pytest.mark.parametrize(("lag_s", "drift_ppm"), [(0.0, 0.0), (1.234, 60.0), (-3.3, -150.0)])
 def test_the_stated_interval_holds_the_truth_as_often_as_it_says(lag_s: float, drift_ppm: float) -> None:
     held = []
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         beats_s, reference = heart(rng, duration_s=240.0)
         test = spikes(beats_s + lag_s + 1e-6 * drift_ppm * beats_s, 240.0)
@@ -42,8 +46,8 @@ def test_the_stated_interval_holds_the_truth_as_often_as_it_says(lag_s: float, d
         low_ppm, high_ppm = found.drift_interval_ppm()
         true_s = lag_s + 1e-6 * drift_ppm * found.middle_s
         held.append((low_s <= true_s <= high_s, low_ppm <= drift_ppm <= high_ppm))
-    # 95 % of 60 is 57; binomially fewer than 52 in one of a hundred runs
-    assert (np.sum(held, axis=0) >= 52).all()
+    # 95 % of 40 is 38; binomially fewer than 34 in one of a hundred runs
+    assert (np.sum(held, axis=0) >= 34).all()
 
 
 @pytest.mark.shared_data
@@ -58,6 +62,48 @@ def test_two_leads_of_noise_on_a_real_heart_are_aligned_to_the_millisecond(mit_b
     beats_s = [detect_qrs(lead, rate_hz=360.0) / 360.0 for lead in (delayed + noise[0], ecg + noise[1])]
     by_beats = align_beats(*beats_s, max_lag_s=5.0)
     assert by_beats.lag_at_s(0.0) == pytest.approx(1.234, abs=0.003)  # beats are marked to a sample, 2.8 ms
+
+
+@pytest.mark.shared_data
+def test_a_clock_put_off_is_found_again_between_heart_and_pulse(shared: Path) -> None:
+    recording = io.loadmat(shared / "data/ppg/spc2015/DATA_07_TYPE02.mat")["sig"]  # running, 125 Hz
+    beats_s = detect_qrs(recording[0], rate_hz=125.0) / 125.0
+    pulses_s = detect_pulses(recording[1], rate_hz=125.0) / 125.0
+    found = align_beats(pulses_s, beats_s, max_lag_s=2.0)
+    later = align_beats(pulses_s * (1 + 90e-6) + 1.234, beats_s, max_lag_s=5.0)
+    assert 0.2 <= found.lag_s <= 0.4  # pulse arrival at the wrist, to the systolic peak
+    apart_s = later.lag_at_s(found.middle_s) - found.lag_s
+    assert apart_s == pytest.approx(1.234 + 90e-6 * found.middle_s, abs=0.02)  # a few windows choose otherwise
+    low_ppm, high_ppm = later.drift_interval_ppm()
+    assert low_ppm <= found.drift_ppm + 90.0 <= high_ppm
+
+
+def test_a_metronome_has_no_lag_but_one_that_varies_has(rng: np.random.Generator) -> None:
+    even_s = np.arange(0, 400, 0.8)
+    jitter = rng.normal(0, 0.003, (2, even_s.size))
+    assert np.isnan(align_beats(even_s + jitter[0], even_s + jitter[1], max_lag_s=3.0).lag_s)
+    varied_s = even_s + 0.08 * np.sin(
+        2 * np.pi * (0.2 + 1e-4 * even_s) * even_s
+    )  # breathing, faster and faster
+    found = align_beats(varied_s + 1.5 + jitter[0], varied_s + jitter[1], max_lag_s=3.0)
+    assert found.lag_s == pytest.approx(1.5, abs=0.002)  # 3 ms of each beat, 490 beats
+
+
+def test_times_go_to_the_reference_and_back(rng: np.random.Generator) -> None:
+    beats_s, _ = heart(rng, duration_s=600.0)
+    found = align_beats(beats_s * (1 - 200e-6) + 3.0, beats_s, max_lag_s=5.0)
+    for time_s in (0.0, 300.0, 600.0):
+        assert found.reference_time_s(time_s + found.lag_at_s(time_s)) == pytest.approx(time_s, abs=1e-9)
+        assert found.lag_at_s(time_s) == pytest.approx(3.0 - 200e-6 * time_s, abs=0.001)
+
+
+def test_windows_that_err_alike_widen_the_interval() -> None:
+    times_s = np.arange(40) * 30.0
+    slow = 0.01 * np.sin(2 * np.pi * np.arange(40) / 20)
+    widened = _on_a_line(times_s, [(np.array([lag]), np.array([0.9])) for lag in slow], 500.0)
+    shuffled = np.random.default_rng(1).permutation(slow)
+    plain = _on_a_line(times_s, [(np.array([lag]), np.array([0.9])) for lag in shuffled], 500.0)
+    assert widened.lag_se_s > 2.5 * plain.lag_se_s
 
 
 def test_missed_and_extra_beats_do_no_harm(rng: np.random.Generator) -> None:
