@@ -1,8 +1,9 @@
 """Regression and error grids: time against peers in the same run, and the coverage of intervals.
 
-Passing-Bablok on 2,000 pairs and error grids of a million pairs against methcomp (Parkes' timed on a twentieth, in
-proportion to which its time grows), Theil-Sen against scipy, least squares against statsmodels. Coverage is that of
-95 % intervals over 2,000 simulated trials of 40 pairs: its distance from 95 % in units of three standard errors.
+Passing-Bablok on 2,000 pairs and error grids of a million pairs against methcomp (Parkes' timed on a twentieth,
+in proportion to which its time grows), Theil-Sen against scipy, least squares against statsmodels. Coverage is
+that of 95 % intervals over 2,000 simulated trials of 40 pairs: its distance from 95 % in units of three
+standard errors.
 
     PYTHONPATH=. .venv-bench/bin/python benchmarks/regression.py
 """
