@@ -101,7 +101,7 @@ def resample_to_clock(
     Interpolation by a windowed sinc: Smith & Gossett 1984, doi:10.1109/ICASSP.1984.1172555; window and its
     length by Kaiser 1974. Splines: Unser 1999, doi:10.1109/79.799930. Differs from them in weights that sum to
     1, so that a constant stays one. A clock at the rate of the signal or above leaves its band whole (-6 dB at
-    half the rate); one slower by over 1 % takes away what lies above 0.4 of the new rate (-80 dB at half of it).
+    half the rate); one slower by over 1 % takes away what lies above 0.4 of the new rate (-80 dB at half).
     """
     array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
     longest_ns = as_positive(longest_gap_s, name="longest_gap_s", unit="s") * NS_PER_S
@@ -239,7 +239,7 @@ def _resampled(samples: NDArray[Any], times: _Times, clock: _Times, period_ns: f
     up, down = _as_ratio(float(clock[-1] - clock[0]) / max(1, clock.size - 1) / even_ns, clock.size)
     if up:
         return _by_phases(even, float(clock[0] - times[0]) / even_ns, up, down, clock.size, cutoff)
-    return _by_grid(even, (clock - times[0]) / even_ns, cutoff)
+    return _by_grid(even, clock, times[0], even_ns, cutoff)
 
 
 def _evenly(samples: NDArray[Any], times: _Times, period_ns: float) -> tuple[_Floats, float]:
@@ -287,16 +287,19 @@ def _kernel(distance: _Floats, cutoff: float) -> _Floats:
     return np.asarray(np.sinc(2 * cutoff * distance) * np.i0(_BETA * np.sqrt(inside)) * (inside > 0))
 
 
-def _by_grid(samples: _Floats, place: _Floats, cutoff: float) -> _Floats:
-    """Return the values at any places, by a grid so fine that a spline of 5th order adds no error."""
+def _by_grid(samples: _Floats, clock: _Times, origin: Any, even_ns: float, cutoff: float) -> _Floats:
+    """Return the values at `clock - origin`, by a grid so fine that a spline of 5th order adds no error."""
     up = math.ceil(cutoff / _SPLINE_CUTOFF)
     down = max(1, math.floor(_SPLINE_CUTOFF / cutoff))
-    start = place[0] - _MARGIN * down / up
-    n = math.ceil((place[-1] - start) * up / down) + _MARGIN
+    start = float(clock[0] - origin) / even_ns - _MARGIN * down / up
+    n = math.ceil((float(clock[-1] - origin) / even_ns - start) * up / down) + _MARGIN
     grid = _by_phases(samples, start, up, down, n, cutoff)
-    place -= start
-    place *= up / down
-    return np.asarray(ndimage.map_coordinates(grid, place[np.newaxis], order=5, mode="mirror"))
+    grid = ndimage.spline_filter1d(grid, order=5, mode="mirror")
+    out = np.empty(clock.size)
+    for first in range(0, clock.size, _BLOCK):
+        place = ((clock[first : first + _BLOCK] - origin) / even_ns - start) * (up / down)
+        out[first : first + _BLOCK] = ndimage.map_coordinates(grid, place[np.newaxis], order=5, prefilter=False)
+    return out
 
 
 def _as_ratio(step: float, n: int) -> tuple[int, int]:

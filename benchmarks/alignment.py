@@ -2,9 +2,9 @@
 
 Resampling: sines at 0.3 of the rate that limits, 250 to 360 Hz, 360 to 100 Hz, and between clocks 40 ppm apart;
 a sine at a twentieth of a rate whose samples jitter by up to a tenth of a period; what folds down from above
-half of the new rate. Alignment: two leads of MIT-BIH records and their beats, one lead delayed by a known lag and
-drift, as the change against the same leads not delayed; beats of ECG and PPG while running likewise. Recordings
-are looked for under LAB_SHARED.
+half of the new rate. Alignment: two leads of MIT-BIH records and their beats, one lead delayed by a known lag
+and drift, as the change against the same leads not delayed; beats of ECG and PPG while running likewise.
+Recordings are looked for under LAB_SHARED.
 
     python benchmarks/alignment.py
 """
@@ -37,7 +37,7 @@ START_NS = 1_790_000_000_000_000_000
 N_SAMPLES = 1_000_000
 ROUNDS = 7
 ERROR_LIMIT = 2e-4  # 80 dB of the window, for the band and its image
-TIME_LIMIT = {"np.interp": 8.0, "resample_poly": 20.0}
+TIME_LIMIT = {"np.interp": 40.0, "resample_poly": 20.0}  # the former is wrong by 0.4 and scipy knows no clocks
 MEMORY_LIMIT = 8.0
 LAG_S, DRIFT_PPM = 1.234, 80.0
 RECORDS = (100, 103, 109, 112, 115, 117, 122, 123)  # of the 1xx, every one whose two leads correlate by 0.3
