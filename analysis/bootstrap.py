@@ -18,7 +18,8 @@ from scipy import special
 
 from protocols.errors import SignalError
 
-_DRAWN_AT_ONCE: Final = 1 << 20  # keeps the bootstrap of many subjects within some 16 MB
+_DRAWN_AT_ONCE: Final = 1 << 16  # half a megabyte of look-ups, which stays in the processor's cache
+_LARGEST_TABLE: Final = 1 << 16  # sums of two subjects, likewise: up to 256 subjects
 
 Floats = NDArray[np.float64]
 
@@ -64,13 +65,11 @@ def resampled_sums(values: Floats, subject: ArrayLike, *, replicates: int, seed:
     per_subject = _sums_per_subject(values, subject_numbers(subject, values.shape[-1]))
     n_subjects = per_subject.shape[1]
     rng = np.random.default_rng(seed)
-    shares = np.full(n_subjects, 1.0 / n_subjects)
     sums = np.empty((values.shape[0], replicates))
-    block = max(1, _DRAWN_AT_ONCE // n_subjects)
+    block = max(1, _DRAWN_AT_ONCE // max(1, n_subjects))
     for start in range(0, replicates, block):
         end = min(start + block, replicates)
-        drawn = rng.multinomial(n_subjects, shares, size=end - start)
-        sums[:, start:end] = per_subject @ drawn.T.astype(np.float64)
+        sums[:, start:end] = _drawn_sums(per_subject, end - start, rng)
     return sums
 
 
@@ -160,6 +159,27 @@ def bca_interval(value: float, resampled: Floats, left_out: Floats, level: float
     shares = special.ndtr(correction + ends / (1.0 - acceleration * ends))
     low, high = np.quantile(defined, shares)
     return float(low), float(high)
+
+
+def _drawn_sums(per_subject: Floats, replicates: int, rng: np.random.Generator) -> Floats:
+    """Return sums over as many draws as there are subjects, shape (n_quantities, replicates).
+
+    Few subjects are drawn two at a time, from a table of the sums of all ordered pairs of them: the same draws,
+    half the random numbers and look-ups.
+    """
+    n_subjects = per_subject.shape[1]
+    if n_subjects**2 > _LARGEST_TABLE:
+        drawn = rng.integers(0, n_subjects, size=(n_subjects, replicates))
+        return np.stack([row.take(drawn).sum(axis=0) for row in per_subject])
+    twos = rng.integers(0, n_subjects**2, size=(n_subjects // 2, replicates))
+    one = rng.integers(0, n_subjects, size=replicates) if n_subjects % 2 else None
+    sums = np.empty((per_subject.shape[0], replicates))
+    found = np.empty(twos.shape)  # one for all rows: fresh memory costs more than the look-up
+    for row, total in zip(per_subject, sums, strict=True):
+        (row[:, None] + row).ravel().take(twos, out=found, mode="clip").sum(axis=0, out=total)
+        if one is not None:
+            total += row.take(one)
+    return sums
 
 
 def _sums_per_subject(values: Floats, numbers: NDArray[np.intp]) -> Floats:
