@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import glucose_variability as variability
+from analysis.glucose import gri
 from analysis.glucose_grid import GlucoseGrid, daily_grid
 from protocols.errors import SignalError
 
@@ -77,6 +78,17 @@ def test_published_answers_of_fourteen_days(subject_1: tuple[NDArray[np.int64], 
     sds = variability.daily_sds(grid)
     assert sds.same_time_corrected < sds.same_time
     assert sds.within_hours < sds.within_days
+
+
+@pytest.mark.shared_data
+def test_published_risk_index_of_three_subjects(
+    five_subjects: tuple[list[str], NDArray[np.int64], Floats],
+) -> None:
+    names, _, values = five_subjects
+    # printed on the reference page of iglu's `gri`, three digits
+    for name, printed in (("Subject 1", 7.19), ("Subject 2", 79.7), ("Subject 3", 20.0)):
+        of_subject = values[np.array(names) == name]
+        assert gri(of_subject) == pytest.approx(printed, abs=0.5 * 10 ** (np.floor(np.log10(printed)) - 2))
 
 
 def test_mage_of_a_sawtooth_is_its_height() -> None:
