@@ -153,10 +153,15 @@ def settling(values: ArrayLike, *, rate_hz: float) -> Settling:
 
 
 def plateau_temperature_celsius(temperature_celsius: ArrayLike, *, rate_hz: float) -> float:
-    """Return the mean of the last plateau of a thermometer, in degrees Celsius; NaN where there is none."""
+    """Return the temperature of a body from a thermometer put to it and taken away, in degrees Celsius.
+
+    The mean of the last half minute of the highest plateau: before and after it the thermometer may rest in a
+    cooler room. A plateau is half a minute within 0.1 degrees Celsius; NaN where there is none.
+    """
     series = as_series(temperature_celsius, name="temperature_celsius")
     found = find_plateaus(series, rate_hz=rate_hz, shortest_s=_STABLE_S, largest_range=_STABLE_CELSIUS)
-    return float(series[found[-1, 0] : found[-1, 1]].mean()) if found.size else float("nan")
+    width = max(1, round(_STABLE_S * rate_hz))
+    return max((float(series[end - width : end].mean()) for _, end in found), default=float("nan"))
 
 
 def _squares(series: NDArray[np.float64], times_s: NDArray[np.float64], time_constant_s: float) -> float:

@@ -8,7 +8,7 @@ those of the ATS/ERS standard of 2019; its limits are given as remembered, to be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -45,8 +45,8 @@ class Expiration:
     ----------
     fvc_l
         Forced vital capacity: the largest volume expired.
-    fev075_l, fev1_l
-        Volume expired 0.75 and 1 s after time zero.
+    fev075_l, fev1_l, fev6_l
+        Volume expired 0.75, 1 and 6 s after time zero; the last stands in for the FVC where that is asked for.
     pef_lps
         Peak expiratory flow.
     fef2575_lps, fef75_lps
@@ -60,12 +60,15 @@ class Expiration:
     expiratory_s
         Forced expiratory time, from time zero to the largest volume or, where a plateau follows, its start.
     last_second_l
-        Change of volume over the last second.
+        Change of volume over the last second before inspiration, or before the end of the recording.
+    fivc_l
+        Forced inspiratory vital capacity: what is breathed in after the expiration; NaN where nothing is.
     """
 
     fvc_l: float
     fev075_l: float
     fev1_l: float
+    fev6_l: float
     pef_lps: float
     fef2575_lps: float
     fef75_lps: float
@@ -74,6 +77,7 @@ class Expiration:
     rise_s: float
     expiratory_s: float
     last_second_l: float
+    fivc_l: float = float("nan")
 
     @property
     def fev1_share_percent(self) -> float:
@@ -84,6 +88,15 @@ class Expiration:
     def starts_well(self) -> bool:
         """Whether the back-extrapolated volume is at most 5 % of the FVC or 0.1 L: FEV1 may be used."""
         return self.extrapolated_l <= max(_EXTRAPOLATED_SHARE * self.fvc_l, _EXTRAPOLATED_L)
+
+    @property
+    def filled_lungs(self) -> bool:
+        """Whether the inspiration after it is no larger than the FVC by over 5 % or 0.1 L.
+
+        If it is, the lungs had not been full, and neither FEV1 nor FVC may be accepted. True where no
+        inspiration was recorded.
+        """
+        return not self.fivc_l - self.fvc_l > max(_EXTRAPOLATED_SHARE * self.fvc_l, _EXTRAPOLATED_L)
 
     def ends_well(self, *, largest_fvc_l: float = float("nan"), age_years: float = 20.0) -> bool:
         """Return whether the expiration was complete.
@@ -124,7 +137,7 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
     ----------
     flow_lps
         Expiratory flow at BTPS in L/s, expiration positive, from the end of inspiration or before, shape (n,).
-        Inspiration after the expiration is left out: it ends where the volume is largest.
+        The expiration ends where the volume is largest; of inspiration after it only its volume is told.
     rate_hz
         At least 50.
 
@@ -154,7 +167,18 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
     flow = flow[first:]
     volume = np.concatenate([[0.0], np.cumsum(0.5 * (flow[1:] + flow[:-1])) / rate_hz])
     end = int(np.argmax(volume))
-    return _measured(flow[: end + 1], volume[: end + 1], peak - first, first / rate_hz, rate_hz)
+    found = _measured(flow[: end + 1], volume[: end + 1], peak - first, first / rate_hz, rate_hz)
+    after = volume[end:]
+    left = np.flatnonzero(
+        after < volume[end] - _PLATEAU_L
+    )  # where inspiration has taken the plateau's tolerance
+    still = int(left[0]) - 1 if left.size else after.size - 1
+    second = end + still - round(_PLATEAU_S * rate_hz)
+    return replace(
+        found,
+        last_second_l=float(volume[end] - volume[max(0, second)]),
+        fivc_l=float(volume[end] - after.min()) if left.size else float("nan"),
+    )
 
 
 def grade_spirometry(
@@ -162,8 +186,8 @@ def grade_spirometry(
 ) -> SpirometryGrades:
     """Return the grades of a session.
 
-    Acceptable for FEV1 is a manoeuvre that starts well, for FVC one that also ends well. What a program cannot
-    see (a cough in the first second, a leak, glottic closure) is for the operator to say.
+    Acceptable for FEV1 is a manoeuvre that starts well from full lungs, for FVC one that also ends well. What a
+    program cannot see (a cough in the first second, a leak, glottic closure) is for the operator to say.
 
     Parameters
     ----------
@@ -182,14 +206,16 @@ def grade_spirometry(
     References
     ----------
     Graham et al. 2019, doi:10.1164/rccm.201908-1590ST, table of grades; limits unconfirmed. Differs from it in
-    taking a manoeuvre that does not start well as not even usable, and the FVC of one that does not end well as
-    usable.
+    taking a manoeuvre that does not start well, or not from full lungs, as not even usable, and the FVC of one
+    that does not end well as usable.
     """
     age_years = as_positive(age_years, name="age_years", unit="years")
     if usable is not None and len(usable) != len(manoeuvres):
         raise SignalError(f"{len(usable)} opinions on {len(manoeuvres)} manoeuvres, expected one for each")
     fine = [
-        m for m, ok in zip(manoeuvres, usable or [True] * len(manoeuvres), strict=True) if ok and m.starts_well
+        m
+        for m, ok in zip(manoeuvres, usable or [True] * len(manoeuvres), strict=True)
+        if ok and m.starts_well and m.filled_lungs
     ]
     largest_fvc_l = max((m.fvc_l for m in fine if m.ends_well(age_years=age_years)), default=float("nan"))
     complete = [m for m in fine if m.ends_well(largest_fvc_l=largest_fvc_l, age_years=age_years)]
@@ -202,15 +228,16 @@ def grade_spirometry(
 
 
 def fev1_l(flow_lps: ArrayLike, *, rate_hz: float) -> float:
-    """Return the FEV1 of one manoeuvre in L; NaN if it does not start well."""
+    """Return the FEV1 of one manoeuvre in L; NaN if it does not start well from full lungs."""
     expiration = measure_expiration(flow_lps, rate_hz=rate_hz)
-    return expiration.fev1_l if expiration.starts_well else float("nan")
+    return expiration.fev1_l if expiration.starts_well and expiration.filled_lungs else float("nan")
 
 
 def fvc_l(flow_lps: ArrayLike, *, rate_hz: float) -> float:
-    """Return the FVC of one manoeuvre in L; NaN if it does not start or end well."""
+    """Return the FVC of one manoeuvre in L; NaN if it does not start well from full lungs or end well."""
     expiration = measure_expiration(flow_lps, rate_hz=rate_hz)
-    return expiration.fvc_l if expiration.starts_well and expiration.ends_well() else float("nan")
+    fine = expiration.starts_well and expiration.filled_lungs and expiration.ends_well()
+    return expiration.fvc_l if fine else float("nan")
 
 
 def _measured(
@@ -229,11 +256,11 @@ def _measured(
     t25_s, t75_s = (float(np.interp(share * fvc, volume, times_s)) for share in (0.25, 0.75))
     rising = flow[: peak + 1]
     low, high = (int(np.argmax(rising >= share * pef)) for share in (0.1, 0.9))
-    last_second_l = fvc - float(np.interp(end_s - _PLATEAU_S, times_s, volume))
     return Expiration(
         fvc_l=fvc,
         fev075_l=volume_at(0.75),
         fev1_l=volume_at(1.0),
+        fev6_l=volume_at(6.0),
         pef_lps=pef,
         fef2575_lps=0.5 * fvc / (t75_s - t25_s),
         fef75_lps=float(np.interp(t75_s, times_s, flow)),
@@ -241,7 +268,7 @@ def _measured(
         time_zero_s=first_s + zero_s,
         rise_s=(high - low) / rate_hz,
         expiratory_s=end_s - zero_s,
-        last_second_l=last_second_l if end_s >= _PLATEAU_S else fvc,
+        last_second_l=fvc,
     )
 
 

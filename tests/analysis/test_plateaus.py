@@ -68,13 +68,20 @@ def test_a_signal_without_an_approach_has_none(values: np.ndarray) -> None:
     assert np.isnan(settling(values, rate_hz=1.0).final)
 
 
-def test_the_last_plateau_is_the_temperature() -> None:
-    times_s = np.arange(0, 300.0)
-    # where the curve begins to move less than 0.1 in 30 s it is 0.1 / (1 - exp(-1.5)) below its end
-    assert plateau_temperature_celsius(37.2 - 10 * np.exp(-times_s / 20.0), rate_hz=1.0) == pytest.approx(
-        37.2, abs=0.1 / (1 - np.exp(-1.5))
-    )
+def test_the_highest_plateau_is_the_temperature(rng: np.random.Generator) -> None:
+    at_s = np.arange(0, 300.0)
+    room, taken = np.full(120, 22.0), 37.2 - 15.2 * np.exp(-at_s / 20.0)
+    away = 22.0 + (taken[-1] - 22.0) * np.exp(-at_s / 20.0)
+    whole = np.concatenate([room, taken, away, room])
+    # 15 time constants after it was put on: what is left of the step is nothing
+    assert plateau_temperature_celsius(whole, rate_hz=1.0) == pytest.approx(37.2, abs=0.01)
+    noisy = whole + rng.normal(0, 0.01, whole.size)
+    assert plateau_temperature_celsius(noisy, rate_hz=1.0) == pytest.approx(37.2, abs=0.01)
+    # taken off after 3 time constants it was nowhere still but in the room
+    early = np.concatenate([room, taken[:60], away])
+    assert plateau_temperature_celsius(early[:180], rate_hz=1.0) == pytest.approx(22.0)
     assert np.isnan(plateau_temperature_celsius(np.arange(300.0), rate_hz=1.0))
+    assert np.isnan(plateau_temperature_celsius(np.full(300, np.nan), rate_hz=1.0))
 
 
 @pytest.mark.parametrize(

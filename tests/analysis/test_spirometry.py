@@ -34,6 +34,7 @@ def test_an_exponential_expiration_has_its_analytic_figures() -> None:
     assert expiration.fvc_l == pytest.approx(FVC_L, abs=off)
     assert expiration.fev1_l == pytest.approx(FVC_L * (1 - np.exp(-1 / TAU_S)), abs=off)
     assert expiration.fev075_l == pytest.approx(FVC_L * (1 - np.exp(-0.75 / TAU_S)), abs=off)
+    assert expiration.fev6_l == pytest.approx(FVC_L * (1 - np.exp(-6 / TAU_S)), abs=off)
     assert expiration.pef_lps == pytest.approx(FVC_L / TAU_S)
     assert expiration.fef2575_lps == pytest.approx(0.5 * FVC_L / (TAU_S * np.log(3)), rel=0.005)
     assert expiration.fef75_lps == pytest.approx(0.25 * FVC_L / TAU_S, rel=0.005)
@@ -67,6 +68,48 @@ def test_inspiration_before_and_after_is_left_out() -> None:
     alone, among = measure_expiration(exponential(), rate_hz=RATE_HZ), measure_expiration(flow, rate_hz=RATE_HZ)
     assert among.fvc_l == pytest.approx(alone.fvc_l, abs=1e-9)
     assert among.fev1_l == pytest.approx(alone.fev1_l, abs=1e-9)
+
+
+def test_a_triangle_worked_by_hand() -> None:
+    # flow rises to 10 L/s in 0.1 s and falls to 0 in 0.9 s more: out are 0.5 and 4.5 L; FVC 5 L
+    flow = np.concatenate([np.linspace(0, 10, 101), np.linspace(10, 0, 901)[1:], np.zeros(2000)])
+    found = measure_expiration(flow, rate_hz=1000.0)
+    assert found.fvc_l == pytest.approx(5.0)
+    assert found.time_zero_s == pytest.approx(0.05)  # 0.1 s less 0.5 L at 10 L/s
+    assert found.extrapolated_l == pytest.approx(0.125)  # half of 0.05 s times 5 L/s
+    assert found.starts_well  # 5 % of 5 L are 0.25 L
+    assert found.fev075_l == pytest.approx(
+        5.0 - 0.5 * 0.2 * 10 / 4.5
+    )  # at 0.8 s: 0.2 s of 10 / 0.9 L/s² are left
+    assert found.rise_s == pytest.approx(0.08)
+    # 25 % (75 %) are out where 3.75 (1.25) L of the falling 4.5 L are left: at the roots of their shares
+    t25_s, t75_s = (1.0 - 0.9 * np.sqrt(left / 4.5) for left in (3.75, 1.25))
+    assert found.fef2575_lps == pytest.approx(2.5 / (t75_s - t25_s), rel=1e-4)
+    assert found.fef75_lps == pytest.approx(10 * np.sqrt(1.25 / 4.5), rel=1e-3)
+    assert found.last_second_l == 0.0  # two seconds without flow follow
+    assert np.isnan(found.fivc_l)
+    assert np.isnan(found.fev6_l)
+
+
+@pytest.mark.parametrize(("inspired_l", "filled"), [(3.0, True), (4.19, True), (4.3, False)])
+def test_a_larger_inspiration_afterwards_says_that_the_lungs_were_not_full(
+    inspired_l: float, filled: bool
+) -> None:
+    flow = np.concatenate([exponential(), np.full(1000, -inspired_l)])  # 5 % of 4 L are 0.2 L
+    found = measure_expiration(flow, rate_hz=RATE_HZ)
+    assert found.fivc_l == pytest.approx(inspired_l, abs=0.01)  # a sample of it
+    assert found.filled_lungs == filled
+    assert np.isfinite(fev1_l(flow, rate_hz=RATE_HZ)) == filled
+    assert np.isfinite(fvc_l(flow, rate_hz=RATE_HZ)) == filled
+    assert grade_spirometry([found], age_years=40).fev1 == ("E" if filled else "F")
+
+
+def test_a_plateau_counts_where_flow_ceases_and_inspiration_ends_it() -> None:
+    cut = exponential(lasts_s=1.2)  # 0.5 L are still to come
+    stopped = np.concatenate([cut, np.zeros(1500)])
+    assert measure_expiration(stopped, rate_hz=RATE_HZ).last_second_l == 0.0
+    drawn = np.concatenate([cut, np.full(1500, -3.0)])
+    assert measure_expiration(drawn, rate_hz=RATE_HZ).last_second_l > 0.5
 
 
 def test_a_cut_expiration_has_no_fvc_and_a_shorter_one_no_fev1() -> None:
