@@ -54,7 +54,7 @@ _SMOOTHING_S: Final = 0.035  # strongest response at 4.5 Hz; a systolic rise tak
 _LONGEST_BRIDGE_S: Final = 0.3  # a dropped packet; longer holes may hide a systole
 _BLOCK_S: Final = 2.0  # holds a beat down to 30 beats/min
 _COARSE: Final = 4  # working samples in one of the signal without its baseline: 10 to 20 Hz
-_BASELINE_S: Final = 0.4  # a Gaussian mean of half power at 0.33 Hz: 20 breaths/min, the most at rest
+_BASELINE_S: Final = 0.3  # a Gaussian mean of half power at 0.44 Hz: 26 breaths/min, more than at rest
 _PEAK_S: Final = 0.15  # a Gaussian mean as wide as a systolic wave
 _DUST: Final = 1e-9  # rounding errors, relative to the baseline's slope
 _SKEWNESS_BLOCKS: Final = 5  # 10 s, as is common for indices of signal quality
@@ -118,7 +118,7 @@ def detect_pulses(ppg: ArrayLike, *, rate_hz: float, polarity: Polarity = "auto"
     both sides, and in the rules of polarity, shadow and rhythm.
 
     Constants are published or round figures, for the reasons that stand beside them. Strength (steepest slope,
-    height, their mean), smoothing (20-60 ms), baseline (0.3-0.6 s), threshold (0.15-0.4), shadow (up to
+    height, their mean), smoothing (20-60 ms), baseline (0.2-0.6 s), threshold (0.15-0.4), shadow (up to
     0.36-0.6 s) and the future that polarity waits for were compared, on the recordings of the benchmark, none
     of which was kept aside, and on synthetic waves: F1 moves by less than 0.015 next to the values taken;
     smoothing of 50 ms and a shadow up to 0.6 s lose 0.04 to 0.08 of it on the one patient above 120 beats/min.
