@@ -22,26 +22,26 @@ here too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from analysis.agreement_designs import Components, constant_truth, independent, varying_truth
+from analysis.agreement_remarks import conventions, remarks
 from analysis.arrays import as_signal
 from analysis.bootstrap import percentile_interval, resampled_sums, subject_numbers
 from analysis.concordance import lin_ccc, within_subject_correlation
 from analysis.estimates import Estimate, Figure, Interval, as_count, as_figure, as_share
 from analysis.limit_intervals import (
     LimitIntervals,
-    MeanSquare,
     approximate_intervals,
     exact_intervals,
     mover_intervals,
     variance_interval,
 )
 from analysis.reliability import icc, repeatability
-from analysis.variance_components import OneWay, one_way, sums_by_subject
 from protocols.errors import SignalError
 
 __all__ = [
@@ -207,11 +207,11 @@ def bland_altman(
     present = np.isfinite(u) & np.isfinite(v)
     largest = np.where(present, np.maximum(np.abs(u), np.abs(v)), 0.0).max(axis=-1, initial=0.0)
     if design == "independent":
-        found = _independent(u - v)
+        found = independent(u - v)
     elif design == "repeated_constant":
-        found = _constant_truth(u, v, _known(numbers))
+        found = constant_truth(u, v, _known(numbers))
     else:
-        found = _varying_truth(u - v, _known(numbers), weighting)
+        found = varying_truth(u - v, _known(numbers), weighting)
     return _result(
         found,
         largest,
@@ -223,21 +223,6 @@ def bland_altman(
         coverage=coverage,
         level=level,
     )
-
-
-class _Components(NamedTuple):
-    """What the intervals need to know of a design; all of shape (...)."""
-
-    bias: Floats
-    bias_variance: Floats
-    freedom: Floats
-    variance: Floats
-    parts: tuple[MeanSquare, ...]
-    between: Floats
-    within: Floats
-    n_pairs: Floats
-    n_subjects: Floats
-    spread: Floats  # largest distance of a difference from the bias
 
 
 def _pairs(test: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
@@ -310,130 +295,8 @@ def _duplicates(x: Floats, y: Floats, numbers: NDArray[np.intp] | None) -> NDArr
     return np.asarray(same.sum(axis=-1))
 
 
-def _spread(differences: Floats, bias: Floats) -> Floats:
-    away = np.where(np.isfinite(differences), np.abs(differences - bias[..., None]), 0.0)
-    return np.asarray(away.max(axis=-1, initial=0.0))
-
-
-def _independent(d: Floats) -> _Components:
-    every = one_way(d, np.arange(d.shape[-1]))
-    n = every.n_values
-    variance = every.variance_of_means
-    none = np.full_like(n, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bias_variance = variance / n
-    return _Components(
-        every.mean,
-        bias_variance,
-        n - 1,
-        variance,
-        (MeanSquare(variance, n - 1),),
-        none,
-        none,
-        n,
-        n,
-        _spread(d, every.mean),
-    )
-
-
-def _constant_truth(x: Floats, y: Floats, numbers: NDArray[np.intp]) -> _Components:
-    """Return the components of unlinked replicates; only subjects with readings of both methods count."""
-    both = _read_by(x, numbers) & _read_by(y, numbers)
-    x, y = np.where(both, x, np.nan), np.where(both, y, np.nan)
-    of_x, of_y = one_way(x, numbers), one_way(y, numbers)
-    d = _subject_means(x, numbers) - _subject_means(y, numbers)
-    means = one_way(d, np.arange(d.shape[-1]))
-    k = means.n_values
-    parts = [MeanSquare(means.variance_of_means, k - 1)]
-    within, between = np.zeros_like(k), means.variance_of_means
-    for method in (of_x, of_y):
-        # without a replicate there is nothing to give back: its weight is 0
-        square = np.where(method.n_values > method.n_subjects, method.within, 0.0)
-        parts.append(MeanSquare((1.0 - method.mean_inverse_size) * square, method.n_values - k))
-        within, between = within + square, between - method.mean_inverse_size * square
-    replicated = (of_x.n_values > k) | (of_y.n_values > k)
-    variance = np.where(replicated, np.sum([p.part for p in parts], axis=0), np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bias_variance = means.variance_of_means / k
-    spread = _spread(d, means.mean)
-    for values in (x, y):
-        away = np.where(
-            np.isfinite(values), np.abs(values - _subject_means(values, numbers)[..., numbers]), 0.0
-        )
-        spread = np.maximum(spread, away.max(axis=-1, initial=0.0))
-    return _Components(
-        means.mean,
-        bias_variance,
-        k - 1,
-        variance,
-        tuple(parts),
-        between,
-        within,
-        (np.isfinite(x) & np.isfinite(y)).sum(axis=-1).astype(np.float64),
-        k,
-        spread,
-    )
-
-
-def _varying_truth(d: Floats, numbers: NDArray[np.intp], weighting: str) -> _Components:
-    """Return the components of linked pairs, by one-way analysis of variance of the differences."""
-    found = one_way(d, numbers)
-    if weighting == "subjects":
-        return _by_subject_means(found, _spread(d, found.mean))
-    rest = 1.0 - 1.0 / found.size
-    between = np.maximum(found.between_component, 0.0)
-    return _Components(
-        found.mean,
-        between * found.sum_squared_sizes / found.n_values**2 + found.within / found.n_values,
-        found.n_subjects - 1,
-        between + found.within,
-        (
-            MeanSquare(found.between / found.size, found.n_subjects - 1),
-            MeanSquare(rest * found.within, found.n_values - found.n_subjects),
-        ),
-        found.between_component,
-        found.within,
-        found.n_values,
-        found.n_subjects,
-        _spread(d, found.mean),
-    )
-
-
-def _by_subject_means(found: OneWay, spread: Floats) -> _Components:
-    rest = (1.0 - found.mean_inverse_size) * found.within
-    return _Components(
-        found.mean_of_means,
-        found.variance_of_means / found.n_subjects,
-        found.n_subjects - 1,
-        found.variance_of_means + rest,
-        (
-            MeanSquare(found.variance_of_means, found.n_subjects - 1),
-            MeanSquare(rest, found.n_values - found.n_subjects),
-        ),
-        found.variance_of_means - found.mean_inverse_size * found.within,
-        found.within,
-        found.n_values,
-        found.n_subjects,
-        spread,
-    )
-
-
-def _read_by(values: Floats, numbers: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return at each reading whether its subject has a reading that is present, shape of `values`."""
-    means = _subject_means(values, numbers)
-    return np.asarray(np.isfinite(means)[..., numbers])
-
-
-def _subject_means(values: Floats, numbers: NDArray[np.intp]) -> Floats:
-    present = np.isfinite(values)
-    counts = sums_by_subject(present.astype(np.float64), numbers)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means: Floats = sums_by_subject(np.where(present, values, 0.0), numbers) / counts
-    return means
-
-
 def _result(
-    found: _Components,
+    found: Components,
     largest: Floats,
     *,
     n_excluded: NDArray[np.intp],
@@ -497,71 +360,6 @@ def _result(
         weighting=weighting,
         coverage=coverage,
         level=level,
-        conventions=_conventions(design, scale, weighting, coverage),
-        remarks=_remarks(found, n_excluded, n_duplicates, equal, truncated, design, weighting),
+        conventions=conventions(design, scale, weighting, coverage),
+        remarks=remarks(found, n_excluded, n_duplicates, equal, truncated, design, weighting),
     )
-
-
-def _conventions(design: str, scale: str, weighting: str, coverage: float) -> tuple[str, ...]:
-    z = special.ndtri(0.5 + 0.5 * coverage)
-    told = [
-        "differences are test - reference",
-        f"limits are bias -+ {z:.4g} sd, by the normal quantile; divisors of variances are n - 1",
-    ]
-    if design == "repeated_constant":
-        told.append("unlinked replicates, subjects' means count once each; divisors m are harmonic means")
-    elif design == "repeated_varying" and weighting == "pairs":
-        told.append("linked pairs, each counts once in the bias; components by analysis of variance")
-    elif design == "repeated_varying":
-        told.append("linked pairs, each subject counts once in the bias; harmonic mean of pairs (Zou 2013)")
-    if scale != "difference":
-        told.append(
-            {
-                "log": "natural logarithms of test and reference",
-                "ratio": "test / reference; bias is the geometric mean ratio; sd in natural logarithms",
-                "percent": "in percent of the mean of test and reference",
-            }[scale]
-        )
-    return tuple(told)
-
-
-def _remarks(
-    found: _Components,
-    n_excluded: NDArray[np.intp],
-    n_duplicates: NDArray[np.intp],
-    equal: NDArray[np.bool_],
-    truncated: NDArray[np.bool_],
-    design: str,
-    weighting: str,
-) -> tuple[str, ...]:
-    many = f" in {{}} of {equal.size} samples" if equal.ndim else ""
-
-    def where(these: Any) -> str:
-        return many.format(int(np.count_nonzero(these)))
-
-    told = []
-    if np.any(n_excluded):
-        told.append(f"{int(np.sum(n_excluded))} pairs left out: a value is missing")
-    if np.any(n_duplicates):
-        told.append(f"{int(np.sum(n_duplicates))} pairs repeat an earlier pair of the same subject")
-    few = ~np.isfinite(found.variance)
-    if design == "independent":
-        if few.any():
-            told.append(f"no limits: fewer than 2 pairs{where(few)}")
-    else:
-        alone = few & (found.n_subjects >= 2)
-        if (few & ~alone).any():
-            told.append(f"no limits: fewer than 2 subjects{where(few & ~alone)}")
-        if alone.any():
-            told.append(
-                f"no limits: every subject has a single pair; as independent pairs they have{where(alone)}"
-            )
-    if equal.any():
-        told.append(f"no intervals: all differences are equal{where(equal)}")
-    if truncated.any():
-        part = "variance between subjects came out below 0 and counts as 0"
-        as_is = (
-            "" if design == "repeated_varying" and weighting == "pairs" else "; sd is as the formula gives it"
-        )
-        told.append(f"{part}{where(truncated)}{as_is}")
-    return tuple(told)
