@@ -142,14 +142,12 @@ def deming_known_errors(
 
     def step(kept: Floats, slopes: Floats, intercepts: Floats) -> tuple[Floats, Floats]:  # noqa: ARG001
         b = slopes[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weights = kept / (y_variance + b * b * x_variance)
+        weights = kept / (y_variance + b * b * x_variance)
         total = weights.sum(axis=1)
         mean_x, mean_y = weights @ xs / total, weights @ ys / total
         dx, dy = xs - mean_x[:, None], ys - mean_y[:, None]
         true_dx = weights * (dx * y_variance + b * dy * x_variance)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            next_slopes = (weights * true_dx * dy).sum(axis=1) / (weights * true_dx * dx).sum(axis=1)
+        next_slopes = (weights * true_dx * dy).sum(axis=1) / (weights * true_dx * dx).sum(axis=1)
         return next_slopes, mean_y - next_slopes * mean_x
 
     return _iterated("Deming with known errors, jackknife", xs, ys, step, level, excluded)
@@ -188,16 +186,19 @@ def _settled(
     slopes: Floats,
     intercepts: Floats,
 ) -> tuple[Floats, Floats]:
+    """Return slopes and intercepts that no longer change, NaN where they do not settle or there are none."""
     for _ in range(_MOST_STEPS):
-        next_slopes, next_intercepts = step(kept, slopes, intercepts)
-        change = np.abs(next_slopes - slopes)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # NaN then, which stays
+            next_slopes, next_intercepts = step(kept, slopes, intercepts)
+            change = np.abs(next_slopes - slopes)
         slopes, intercepts = next_slopes, next_intercepts
         moving = change > _SETTLED * np.abs(slopes)
         if not moving.any():  # NaN does not move
             break
     else:
         slopes = np.where(moving, np.nan, slopes)
-    return slopes, intercepts
+    settled = np.isfinite(slopes) & np.isfinite(intercepts)
+    return np.where(settled, slopes, np.nan), np.where(settled, intercepts, np.nan)
 
 
 def _weighted_line(x: Floats, y: Floats, weights: Floats, ratio: float) -> tuple[Floats, Floats]:

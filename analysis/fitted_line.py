@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,9 @@ from analysis.arrays import as_series
 from protocols.errors import SignalError
 
 Floats: TypeAlias = NDArray[np.float64]
+
+_LARGEST: Final = 1e100  # sums of squares stay finite
+_LEAST_RANGE: Final = 1e-100  # squares do not vanish
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ def complete_pairs(x: ArrayLike, y: ArrayLike, level: float, **more: ArrayLike) 
     Raises
     ------
     SignalError
-        If a column is not one-dimensional, holds an infinity or differs in length, or the level is not between
-        0 and 1.
+        If a column is not one-dimensional, holds an infinity or a value beyond 1e100 (whose square is not far
+        from infinite), or differs in length, or the level is not between 0 and 1.
     """
     if not 0.0 < level < 1.0:
         raise SignalError(f"level={level!r}, expected above 0 and below 1")
@@ -117,6 +120,10 @@ def complete_pairs(x: ArrayLike, y: ArrayLike, level: float, **more: ArrayLike) 
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{size} of {name}" for name, size in sizes.items())
         raise SignalError(f"{said}, expected one of each for every pair")
+    for name, column in columns.items():
+        largest = float(np.fmax.reduce(np.abs(column), initial=0.0))
+        if largest > _LARGEST:
+            raise SignalError(f"{name} holds {largest:g}, expected at most {_LARGEST:g} in size")
     present = ~np.isnan(np.stack(list(columns.values()))).any(axis=0)
     return [column[present] for column in columns.values()], int((~present).sum())
 
@@ -127,4 +134,6 @@ def why_no_line(x: Floats, least: int = 3) -> str:
         return f"{x.size} complete pairs, expected at least {least}"
     if x.min() == x.max():
         return f"x is {x[0]:g} in every pair, expected it to vary"
+    if x.max() - x.min() < _LEAST_RANGE:
+        return f"x varies by {x.max() - x.min():g} only, expected at least {_LEAST_RANGE:g}"
     return ""
