@@ -9,8 +9,7 @@ Theory of operation
    pressure.
 4. *Plausibility*: limits of pressure, rate, pulse and of change from beat to beat say which beats are signal.
    Flushes, closed taps, damping and motion break one or another of them.
-5. *Notch*: where the curve bends most sharply upwards after systole, if it bends there much more than
-   elsewhere.
+5. *Notch*: see `pressure_notch`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from analysis.arrays import as_positive, as_signal
+from analysis.pressure_notch import notches
 from analysis.pulses import detect_pulses
 from analysis.windows import window_starts
 from protocols.errors import SignalError
@@ -33,11 +33,6 @@ LOWEST_RATE_HZ: Final = 50.0
 
 _RISE_S: Final = 0.5  # the longest rise, as in `pulses_points`
 _SMOOTHING_S: Final = 0.015  # of slope and bend; 10 Hz, the tenth harmonic of 60 beats/min, keeps two thirds
-_EJECTION_S: Final = (0.1, 0.5)  # from the valley: shortest and longest time to the aortic valve's closing
-_LATEST_NOTCH: Final = 2.0 / 3.0  # of the beat: with a fast heart the next beat is near
-_SHARP: Final = 3.0  # bend of a notch over the usual bend after the peak
-_LEAST_WAVE: Final = 0.02  # of the pulse, by which a dicrotic wave rises: 1 mmHg of 50
-_WAVE_S: Final = 0.2  # within which it does
 _LEAST_COVERED: Final = 0.5  # share of a recording or window that plausible beats take up
 _FEWEST: Final = 3
 _AT_ONCE: Final = 1024  # beats looked at together; bounds the memory
@@ -175,7 +170,6 @@ def pressure_beats(
     Sun, Reisner & Mark 2006, Computers in Cardiology 33:13-16: limits of plausible beats (cited from memory,
     unconfirmed). Differs in comparing a beat with the median of the 5 around instead of the one before, so that
     the first good beat after an artefact is not blamed for it.
-    The notch is of our own making: published methods (shear transform, second derivative) differ by tens of ms.
     """
     samples = as_signal(pressure_mmhg, name="pressure_mmhg")
     if samples.ndim != 1:
@@ -193,7 +187,7 @@ def pressure_beats(
         whole[-1] = False  # its end is not known
     values[:, ~whole] = np.nan
     systolic, mean, diastolic = values
-    notch_s, notch_mmhg = _notches(samples, marks, starts, ends, whole, rate_hz)
+    notch_s, notch_mmhg = notches(samples, marks, starts, ends, whole, rate_hz)
     reasons = _reasons(systolic, diastolic, mean, durations_s, falls, whole, limits)
     durations_s = np.where(whole, durations_s, np.nan)
     return PressureBeats(starts, durations_s, systolic, diastolic, mean, slopes, notch_s, notch_mmhg, reasons)
@@ -372,62 +366,3 @@ def _steps(values: _Floats) -> _Floats:
     rows = np.arange(count.size)
     middle = 0.5 * (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2])
     return np.asarray(np.abs(values - middle))
-
-
-def _notches(
-    samples: NDArray[Any],
-    marks: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    whole: _Bools,
-    rate_hz: float,
-) -> tuple[_Floats, _Floats]:
-    """Return time from the valley and pressure of every dicrotic notch, NaN where none is to be told."""
-    found_s, found_mmhg = np.full(starts.size, np.nan), np.full(starts.size, np.nan)
-    margin = int(np.ceil(4.0 * _SMOOTHING_S * rate_hz)) + 1
-    offsets = np.arange(-margin, int(_EJECTION_S[1] * rate_hz) + margin + 1)
-    beats = np.flatnonzero(whole)
-    for k in range(0, beats.size, _AT_ONCE):
-        some = beats[k : k + _AT_ONCE]
-        indices = np.clip(starts[some, np.newaxis] + offsets, 0, samples.size - 1)
-        waves = samples[indices].astype(np.float64)
-        bend = ndimage.gaussian_filter1d(waves, _SMOOTHING_S * rate_hz, axis=1, order=2, mode="nearest")
-        latest = np.minimum(
-            starts[some] + _EJECTION_S[1] * rate_hz,
-            starts[some] + _LATEST_NOTCH * (ends[some] - starts[some]),
-        )
-        top = marks[some] + np.ceil(2.0 * _SMOOTHING_S * rate_hz)
-        earliest = np.maximum(starts[some] + _EJECTION_S[0] * rate_hz, top)
-        allowed = (indices >= earliest[:, np.newaxis]) & (indices <= latest[:, np.newaxis])
-        smooth = ndimage.gaussian_filter1d(waves, _SMOOTHING_S * rate_hz, axis=1, mode="nearest")
-        least_mmhg = _LEAST_WAVE * (waves.max(axis=1) - samples[starts[some]])
-        at, told = _turns(smooth, allowed, ahead=round(_WAVE_S * rate_hz), least_mmhg=least_mmhg)
-        bent, sharp = _bends(bend, allowed)
-        at, told = np.where(told, at, bent), told | sharp
-        found_s[some[told]] = offsets[at[told]] / rate_hz
-        found_mmhg[some[told]] = waves[told, at[told]]
-    return found_s, found_mmhg
-
-
-def _turns(
-    smooth: _Floats, allowed: _Bools, *, ahead: int, least_mmhg: _Floats
-) -> tuple[NDArray[np.int64], _Bools]:
-    """Return the first allowed valley of each row from which it rises enough, and which rows have one."""
-    valley = np.zeros(smooth.shape, dtype=bool)
-    valley[:, 1:-1] = (smooth[:, 1:-1] <= smooth[:, :-2]) & (smooth[:, 1:-1] < smooth[:, 2:])
-    # the highest of the samples from each one to `ahead` later
-    size = ahead + 1
-    top = ndimage.maximum_filter1d(smooth, size, axis=1, mode="nearest", origin=-(size // 2) + (size + 1) % 2)
-    turning = valley & allowed & (top - smooth >= least_mmhg[:, np.newaxis])
-    return turning.argmax(axis=1), turning.any(axis=1)
-
-
-def _bends(bend: _Floats, allowed: _Bools) -> tuple[NDArray[np.int64], _Bools]:
-    """Return where each row bends upwards most, and where that is a peak far above its usual bend."""
-    at = np.where(allowed, bend, -np.inf).argmax(axis=1)
-    rows, inner = np.arange(at.size), np.clip(at, 1, bend.shape[1] - 2)
-    size = np.where(allowed, np.abs(bend), np.nan)
-    size[~allowed.any(axis=1)] = np.inf
-    usual = np.nanmedian(size, axis=1)
-    peaked = (bend[rows, inner] >= bend[rows, inner - 1]) & (bend[rows, inner] >= bend[rows, inner + 1])
-    return at, peaked & (bend[rows, at] >= _SHARP * usual) & np.isfinite(usual)
