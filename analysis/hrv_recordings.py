@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis import hrv, hrv_frequency, hrv_nonlinear
 from analysis.arrays import as_series, as_times_ns
-from analysis.rr_artefacts import as_rr_ms, correct_rr, malik_rule, physiological
+from analysis.rr_artefacts import LONGEST_PAUSE_MS, as_rr_ms, correct_rr, malik_rule, physiological
 from protocols.errors import SignalError
 
 _LEAST_S: Final = 60.0  # as for HF: RMSSD and its kin follow the same fast variation
@@ -27,14 +27,16 @@ _Floats: TypeAlias = NDArray[np.float64]
 def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., float]:
     """Return a function of a recording's RR readings, `(rr_ms, *, times_ns) -> float`.
 
-    It rejects intervals outside 300 to 2,000 ms, sets a mark of rejection where the readings pause for 5 s,
-    repairs artefacts (`correct_rr`), and returns `figure` of the result: NaN where a fifth or more of the beats
-    were no normal ones, a fifth or more of what is left differs by more than 20 % from the beat before (no
-    sinus rhythm, `malik_rule`: atrial fibrillation is no variability), or less than a minute is left.
+    It rejects intervals outside 300 to 2,000 ms (0 among them, which some devices send for a lost beat), sets a
+    mark of rejection where the readings pause for 5 s, repairs artefacts (`correct_rr`), and returns `figure` of
+    the result: NaN where a fifth or more of the beats were no normal ones, a fifth or more of what is left
+    differs by more than 20 % from the beat before (no sinus rhythm, `malik_rule`: atrial fibrillation is no
+    variability), or less than a minute is left.
     """
 
     def of_recording(rr_ms: ArrayLike, *, times_ns: ArrayLike) -> float:
-        values = as_rr_ms(as_series(rr_ms, name="rr_ms"))
+        values = as_series(rr_ms, name="rr_ms")
+        values = as_rr_ms(np.where((values > 0.0) & (values <= LONGEST_PAUSE_MS), values, np.nan))
         times = as_times_ns(times_ns, name="times_ns")
         if times.size != values.size:
             raise SignalError(f"{values.size} intervals at {times.size} times, expected as many")

@@ -28,7 +28,8 @@ KINDS: Final = ("normal", "ectopic", "missed", "extra", "long", "short")
 
 SHORTEST_RR_MS: Final = 300.0  # 200 beats/min
 LONGEST_RR_MS: Final = 2000.0  # 30 beats/min
-_LONGEST_PAUSE_MS: Final = 60_000.0  # no heart pauses for a minute: the unit is wrong
+LONGEST_PAUSE_MS: Final = 60_000.0
+"""No heart pauses for a minute: above, the unit is wrong."""
 _LEAST_MS: Final = 10.0  # 6,000 beats/min: the unit is wrong, seconds most likely
 
 _ALPHA: Final = 5.2  # Lipponen & Tarvainen 2019: quartile deviations that hold 99.95 % of normal differences
@@ -86,7 +87,7 @@ def as_rr_ms(rr_ms: ArrayLike) -> _Floats:
     values = np.asarray(as_signal(rr_ms, name="rr_ms"), dtype=np.float64)
     if values.size:
         least, largest = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
-        if least <= 0.0 or largest > _LONGEST_PAUSE_MS or largest < _LEAST_MS:
+        if least <= 0.0 or largest > LONGEST_PAUSE_MS or largest < _LEAST_MS:
             raise SignalError(f"rr_ms from {least:g} to {largest:g}, expected intervals in ms, 0 to 60000")
     return values
 

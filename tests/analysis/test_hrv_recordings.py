@@ -51,6 +51,16 @@ def test_a_few_missed_beats_do_not_show(rr_ms: Floats) -> None:
     )
 
 
+def test_intervals_that_are_none_are_missing_beats(rr_ms: Floats) -> None:
+    dirty = rr_ms.copy()
+    dirty[[20, 300]] = 0.0, 63_999.0  # lost contact, overflow of a counter
+    expected = np.where(np.isin(np.arange(600), [20, 300]), np.nan, rr_ms)
+    times_ns = times_ns_of(rr_ms)
+    found = hrv_recordings.recording_rmssd_ms(dirty, times_ns=times_ns)
+    assert found == hrv_recordings.recording_rmssd_ms(expected, times_ns=times_ns)
+    assert np.isfinite(found)
+
+
 def test_beats_on_both_sides_of_a_pause_are_no_neighbours() -> None:
     rr_ms = np.repeat([700.0, 900.0], 100)
     times_ns = times_ns_of(rr_ms)
