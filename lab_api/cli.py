@@ -34,6 +34,7 @@ _EXTRA_OF: Final = {
     "cryptography": "lab",
     "fastapi": "lab",
     "paho": "gateway",
+    "reportlab": "lab",
     "scipy": "analysis",
     "serial": "gateway",
     "uvicorn": "lab",

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lab_api.asked import add_evidence_options, add_protocol_options, asked_evidence, asked_protocol
-from protocols.errors import StoreError
+from lab_api.report.phrases import LANGUAGES
+from protocols.errors import DefinitionError, StoreError
 
 MAX_NOTES: Final = 6
 
@@ -30,14 +31,22 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     add_protocol_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the evidence report there as a page")
+    parser.add_argument("--pdf", type=Path, metavar="FILE", help="write the evidence report there as PDF")
+    parser.add_argument("--language", choices=LANGUAGES, default="en", help="of the report (en)")
+    parser.add_argument(
+        "--about",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="what the report is to say besides, such as firmware=1.4.2; shown, not judged",
+    )
     parser.add_argument("--json", action="store_true", help="print the whole evaluation as JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     evaluation = _evaluated(options)
-    if options.html:
-        _write_page(options.html, evaluation)
+    _write_reports(options, evaluation.document)
     if options.json:
         print(evaluation.to_json())
         return 0
@@ -61,13 +70,31 @@ def described(document: dict[str, Any]) -> list[str]:
     return [*lines, f"evaluation {document['id']}"]
 
 
-def _write_page(path: Path, evaluation: Evaluation) -> None:
-    from lab_api.report import html
+def _write_reports(options: argparse.Namespace, document: dict[str, Any]) -> None:
+    contents: list[tuple[Path, bytes]] = []
+    if options.html:
+        from lab_api.report.page import html
 
-    try:
-        path.write_text(html(evaluation.document), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"report {path}: {error.strerror}") from error
+        contents.append((options.html, html(document, options.language).encode()))
+    if options.pdf:
+        from lab_api.report.paper import pdf
+
+        contents.append((options.pdf, pdf(document, options.language)))
+    for path, content in contents:
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise StoreError(f"report {path}: {error.strerror}") from error
+
+
+def _about(options: argparse.Namespace) -> dict[str, str]:
+    stated = {}
+    for text in options.about:
+        name, equals, said = text.partition("=")
+        if not (name and equals):
+            raise DefinitionError(f"--about {text}, expected NAME=TEXT")
+        stated[name] = said
+    return stated
 
 
 def _evaluated(options: argparse.Namespace) -> Evaluation:
@@ -75,7 +102,7 @@ def _evaluated(options: argparse.Namespace) -> Evaluation:
     from lab_api.settings import Settings, default_data_folder
 
     protocol = asked_protocol(options)
-    evaluation = evaluate(asked_evidence(options, protocol), protocol)
+    evaluation = evaluate(asked_evidence(options, protocol), protocol, _about(options))
     if options.sessions:
         settings = Settings(data_folder=options.data or default_data_folder())
         EvaluationFolder(settings.evaluations_folder).keep(evaluation)

@@ -63,8 +63,19 @@ def clinical_protocol(
     return protocols[protocol_id].applied(variant, parameters)
 
 
-def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:
-    """Return the verdict of a clinical protocol, without variants left to choose, on evidence.
+def evaluate(
+    evidence: Evidence, protocol: ClinicalProtocol, about: Mapping[str, str] = MappingProxyType({})
+) -> Evaluation:
+    """Return the verdict of a clinical protocol on evidence.
+
+    Parameters
+    ----------
+    evidence
+        Of the protocol's measurand.
+    protocol
+        As it is applied: without variants to choose or parameters to state.
+    about
+        What is stated besides, such as the firmware of the device under test: shown, not judged.
 
     Raises
     ------
@@ -78,10 +89,14 @@ def evaluate(evidence: Evidence, protocol: ClinicalProtocol) -> Evaluation:
         "protocol_hash": _hash(json.dumps(dataclasses.asdict(protocol), sort_keys=True)),
         "software_version": importlib.metadata.version("living-lab"),
         "sources": [_source(source) for source in evidence.sources],
+        "about": dict(about),
+        "statistics": dataclasses.asdict(protocol.statistics),
+        "pairing": _pairing(protocol),
         "verdict": verdict.as_dict(),
         "gaps": _said_of_gaps(evidence.sources),
         "facts": {name: _finite(value) for name, value in facts.items()},
         "excluded": [dataclasses.asdict(moment) for moment in excluded(protocol, evidence.measured)],
+        "examples": [dict(example) for example in evidence.examples],
         "items": dict(evidence.items),
     }
     evaluation_id = _hash(_canonical(document))
@@ -151,6 +166,13 @@ class EvaluationFolder:
             yield self.find(path.stem)
 
 
+def _pairing(protocol: ClinicalProtocol) -> dict[str, Any] | None:
+    rule = protocol.pairing
+    if rule is None:
+        return None
+    return {"rule": rule.rule, "window_s": rule.window_s, "align": rule.align}
+
+
 def _source(source: Source) -> dict[str, Any]:
     return {
         "id": source.id,
@@ -172,6 +194,7 @@ def _stream(account: StreamAccount) -> dict[str, Any]:
         "missing_samples": whole.missing_samples,
         "uncounted_ns": whole.uncounted_ns,
         "completeness": whole.fraction,
+        "largest_uncertainty_ns": account.largest_uncertainty_ns,
         "gaps": [
             {
                 "start_ns": gap.gap.start_ns,

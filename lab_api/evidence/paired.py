@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.paired_study import Excluded, PairedStudy
 from analysis.pairing import PairedReadings, estimate_lag, pair_bracketed, pair_nearest, pair_readings
+from lab_api.evidence.examples import Readings, of_session
 from lab_api.evidence.quantities import QUANTITIES, Quantity
 from lab_api.evidence.records import (
     REFERENCE_ROLE,
@@ -50,6 +51,7 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
     studies: list[PairedStudy] = []
     accounts: dict[StreamKey, StreamAccount] = {}
     figures: dict[str, float] = {}
+    readings: dict[str, dict[str, Readings]] = {}
     notes: list[str] = []
     for quantity in QUANTITIES[protocol.measurand]:
         reference_ns, reference, reference_account = _readings(store, session, quantity, REFERENCE_ROLE)
@@ -61,6 +63,7 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
             notes.append(f"{quantity.name}: the device's times were moved back by its lag of {lag.lag_s:.2f} s")
         pairs = paired(rule, reference_ns, reference, test_ns, test)
         studies.append(_study(quantity, session, pairs))
+        readings[quantity.name] = {REFERENCE_ROLE: (reference_ns, reference), TEST_ROLE: (test_ns, test)}
         named = quantity.name if len(QUANTITIES[protocol.measurand]) > 1 else ""
         for name, value in (
             ("pairs", pairs.times_ns.size),
@@ -78,7 +81,7 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
         tuple(notes),
         tuple(accounts.values()),
     )
-    return Part(source, study, items_of(study))
+    return Part(source, study, items_of(study), of_session(study, readings))
 
 
 def joined(parts: Sequence[Part], subjects: SubjectFacts) -> PairedStudy:

@@ -26,12 +26,16 @@ class StreamAccount:
     key: StreamKey
     completeness: Completeness
     gaps: tuple[SessionGap, ...]
+    largest_uncertainty_ns: int | None = None
+    """Of the times of its samples, as the gateway stated it when it recorded them."""
 
     @classmethod
     def of(cls, store: SessionStore, session: Session, key: StreamKey, n_samples: int) -> StreamAccount:
         """Return the account of a stream of which `n_samples` were read."""
         gaps = store.gaps(session.id, key)
-        return cls(key, completeness(key.stream, n_samples, gaps), tuple(gaps))
+        uncertainty_ns = store.arrivals(session.id, key).uncertainty_ns
+        largest_ns = int(uncertainty_ns.max()) if uncertainty_ns.size else None
+        return cls(key, completeness(key.stream, n_samples, gaps), tuple(gaps), largest_ns)
 
     @property
     def name(self) -> str:
@@ -80,20 +84,34 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one source contributes: what the metrics of the measurand take, and its single items as columns."""
+    """What one source contributes.
+
+    Parameters
+    ----------
+    source
+        Whence.
+    measured
+        What the metrics of the measurand take.
+    items
+        Its single items as columns.
+    examples
+        The largest differences, each with the readings around it.
+    """
 
     source: Source
     measured: Any
     items: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    examples: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What `analysis.metrics.measure` takes, where it comes from, and its single items as columns."""
+    """What `analysis.metrics.measure` takes, where it comes from, its single items and examples of them."""
 
     measured: Any
     sources: tuple[Source, ...]
     items: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    examples: tuple[Mapping[str, Any], ...] = ()
 
 
 def the_device(session: Session, role: str) -> SessionDevice:

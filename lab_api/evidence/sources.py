@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from firmware_sim.recordings import Recording, read_wfdb
 from lab_api.evidence import beats, oximetry, paired, signals, tables
+from lab_api.evidence.examples import largest
 from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.records import Evidence, Part
 from lab_api.store.session_store import Session, SessionStore
@@ -177,7 +178,8 @@ def _joined(
         for name in names:
             items[name] += part.items.get(name, [None] * n)
     measured = _OF_MEASURAND[protocol.measurand].joined(parts, subjects)
-    return Evidence(measured, tuple(part.source for part in parts), items)
+    sources = tuple(part.source for part in parts)
+    return Evidence(measured, sources, items, largest(example for part in parts for example in part.examples))
 
 
 @dataclass(frozen=True, slots=True)

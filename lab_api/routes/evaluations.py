@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
 from lab_api.evidence.sources import from_sessions
 from lab_api.problems import problem_responses
-from lab_api.report import html
+from lab_api.report.page import html
+from lab_api.report.paper import pdf
 from lab_api.state import LabState
 from protocols.clinical.subjects import check_subjects
 
@@ -21,6 +22,10 @@ MAX_SESSIONS = 1000
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
 
 _ID = "3f1c0a58e1f3c0b7a5d2f4c6e8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b"
+
+EvaluationId = Annotated[str, Path(description="The evaluation's id", examples=[_ID])]
+Language = Annotated[Literal["en", "fr"], Query(description="Of the report")]
+PDF = "application/pdf"
 
 
 class NewEvaluation(BaseModel):
@@ -41,6 +46,12 @@ class NewEvaluation(BaseModel):
         max_length=MAX_SESSIONS,
         description="What is known of the subjects, as far as the protocol's design asks for it",
         examples=[{"S-001": {"sex": "female", "age_years": 34}}],
+    )
+    about: dict[str, Annotated[str, Field(max_length=500)]] = Field(
+        default={},
+        max_length=20,
+        description="What the report is to say besides; shown, not judged",
+        examples=[{"firmware of the device under test": "1.4.2"}],
     )
     sessions: list[str] = Field(
         min_length=1, max_length=MAX_SESSIONS, examples=[["18d75b8423f3000082175eda0dff51d3"]]
@@ -74,6 +85,12 @@ class EvaluationModel(BaseModel):
     )
     gaps: str = Field(default="", description="What is missing from the data, in a sentence")
     facts: dict[str, float | None] = Field(description="What the sample of the study is like")
+    about: dict[str, str] = Field(default={}, description="What was stated besides")
+    statistics: dict[str, Any] = Field(default={}, description="Level, replicates, seed, bands")
+    pairing: dict[str, Any] | None = Field(default=None, description="How readings met")
+    examples: list[dict[str, Any]] = Field(
+        default=[], description="The largest differences, each with the readings around it"
+    )
     excluded: list[dict[str, Any]] = Field(
         default=[], description="Moments that make no pair, each with its reason"
     )
@@ -107,7 +124,7 @@ def run_evaluation(new: NewEvaluation, lab: LabState, request: Request, response
     """Judge sessions by a clinical protocol. The same sessions give the same evaluation."""
     protocol = clinical_protocol(new.protocol, new.variant, new.parameters)
     subjects = check_subjects(new.subjects)
-    evaluation = evaluate(from_sessions(lab.store, new.sessions, protocol, subjects), protocol)
+    evaluation = evaluate(from_sessions(lab.store, new.sessions, protocol, subjects), protocol, new.about)
     if not EvaluationFolder(lab.settings.evaluations_folder).keep(evaluation):
         response.status_code = 200
     response.headers["Location"] = request.url_for("get_evaluation", evaluation_id=evaluation.id).path
@@ -132,9 +149,7 @@ def list_evaluations(lab: LabState) -> EvaluationList:
 
 
 @router.get("/{evaluation_id}", responses=problem_responses("evaluation-not-found", "store-unavailable"))
-def get_evaluation(
-    evaluation_id: Annotated[str, Path(description="The evaluation's id", examples=[_ID])], lab: LabState
-) -> EvaluationModel:
+def get_evaluation(evaluation_id: EvaluationId, lab: LabState) -> EvaluationModel:
     """Return an evaluation."""
     document = EvaluationFolder(lab.settings.evaluations_folder).find(evaluation_id)
     return EvaluationModel.model_validate(document)
@@ -145,9 +160,22 @@ def get_evaluation(
     response_class=HTMLResponse,
     responses=problem_responses("evaluation-not-found", "store-unavailable"),
 )
-def get_report(
-    evaluation_id: Annotated[str, Path(description="The evaluation's id", examples=[_ID])], lab: LabState
-) -> HTMLResponse:
+def get_report(evaluation_id: EvaluationId, lab: LabState, language: Language = "en") -> HTMLResponse:
     """Return the evidence report of an evaluation as a page for people."""
     document = EvaluationFolder(lab.settings.evaluations_folder).find(evaluation_id)
-    return HTMLResponse(html(document))
+    return HTMLResponse(html(document, language))
+
+
+@router.get(
+    "/{evaluation_id}/report.pdf",
+    response_class=Response,
+    responses={
+        200: {"content": {PDF: {"schema": {"type": "string", "format": "binary"}}}},
+        **problem_responses("evaluation-not-found", "store-unavailable"),
+    },
+)
+def get_report_as_pdf(evaluation_id: EvaluationId, lab: LabState, language: Language = "en") -> Response:
+    """Return the evidence report of an evaluation as a PDF document."""
+    document = EvaluationFolder(lab.settings.evaluations_folder).find(evaluation_id)
+    name = f'inline; filename="evaluation-{evaluation_id[:16]}-{language}.pdf"'
+    return Response(pdf(document, language), media_type=PDF, headers={"Content-Disposition": name})

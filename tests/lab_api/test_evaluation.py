@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lab_api.evaluate import described
 from lab_api.evaluation import EvaluationFolder, EvaluationNotFoundError, clinical_protocol, evaluate
 from lab_api.evidence.sources import from_sessions
-from lab_api.report import html
+from lab_api.report.page import html
 from lab_api.store.session_store import AnnotationSet, SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.clinical.verdict import Outcome
@@ -204,7 +204,7 @@ def test_the_report_is_a_page_that_names_every_gap_and_runs_nothing(store: Sqlit
     assert page == html(document)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    for said in ("rests on data with 1 gap", "gw/strap/ecg", "20.000 s", "5000", "undeclared", "96.667 %"):
+    for said in ("rests on data with 1 gaps", "gw/strap/ecg", "20 s", "5000", "undeclared", "96.67 %"):
         assert said in page
     assert document["id"] in page
 
