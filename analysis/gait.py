@@ -46,7 +46,8 @@ def initial_contacts(accel: ArrayLike, *, rate_hz: float, bouts: ArrayLike | Non
     rate_hz
         Sampling rate, 15 to 1000 Hz.
     bouts
-        Where walking is already known: half-open intervals of sample indices, shape (n, 2).
+        Where walking is already known: half-open intervals of sample indices, shape (n, 2). Else
+        `steps.walking_bouts` of a sensor worn on the trunk.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def initial_contacts(accel: ArrayLike, *, rate_hz: float, bouts: ArrayLike | Non
     recording of another person.
     """
     force, rate = _check(accel, rate_hz)
-    bouts = steps.walking_bouts(force, rate_hz=rate) if bouts is None else bouts
+    bouts = steps.walking_bouts(force, rate_hz=rate, worn="trunk") if bouts is None else bouts
     walking = mask_of(bouts, force.shape[1])
     if not walking.any():
         return np.empty(0, dtype=np.int64)

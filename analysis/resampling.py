@@ -294,7 +294,7 @@ def _by_grid(samples: _Floats, clock: _Times, origin: Any, even_ns: float, cutof
     start = float(clock[0] - origin) / even_ns - _MARGIN * down / up
     n = math.ceil((float(clock[-1] - origin) / even_ns - start) * up / down) + _MARGIN
     grid = _by_phases(samples, start, up, down, n, cutoff)
-    grid = ndimage.spline_filter1d(grid, order=5, mode="mirror")
+    ndimage.spline_filter1d(grid, order=5, output=grid, mode="mirror")  # in its place: memory
     out = np.empty(clock.size)
     for first in range(0, clock.size, _BLOCK):
         place = ((clock[first : first + _BLOCK] - origin) / even_ns - start) * (up / down)

@@ -21,7 +21,7 @@ to 1.7 and 0.7 loses walks, LEAST_MOVEMENT_MPS2 0.2 to 0.6 and LEAST_AT_STEP 0.0
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,8 @@ from scipy import ndimage
 from analysis.arrays import as_positive, as_signal
 from analysis.intervals import intervals_of, mask_of
 from protocols.errors import SignalError
+
+Worn: TypeAlias = Literal["anywhere", "trunk"]
 
 GRID_HZ = 25  # three times the highest frequency looked at (8 Hz), and a whole number of samples a second
 LOWEST_RATE_HZ = 15.0
@@ -66,7 +68,12 @@ _BANK_HZ = 1.0 * 1.1 ** np.arange(13)  # wavelets 10 % apart: 97 % of the gain h
 
 
 def detect_steps(
-    accel: ArrayLike, *, rate_hz: float, times_s: ArrayLike | None = None, bouts: ArrayLike | None = None
+    accel: ArrayLike,
+    *,
+    rate_hz: float,
+    times_s: ArrayLike | None = None,
+    bouts: ArrayLike | None = None,
+    worn: Worn = "anywhere",
 ) -> NDArray[np.int64]:
     """Return the sample index of every step.
 
@@ -81,6 +88,9 @@ def detect_steps(
     bouts
         Where walking is already known: half-open intervals of sample indices, shape (n, 2). Steps are then
         sought there alone, and neither strength nor regularity is asked for. Not together with `times_s`.
+    worn
+        "trunk" where the sensor is known to be fixed to the trunk, which does not gesture: then walking need
+        not repeat itself, so that irregular steps among turns count too.
 
     Returns
     -------
@@ -104,29 +114,31 @@ def detect_steps(
         if times_s is not None:
             raise SignalError("bouts and times_s both given, expected one of them")
         known = mask_of(bouts, signal.shape[1])
-        found, _ = _in_stretches(signal, rate_hz, known)
+        found, _ = _in_stretches(signal, rate_hz, worn, known)
         return found[known[found]]
     if times_s is None:
-        return _in_stretches(signal, rate_hz)[0]
+        return _in_stretches(signal, rate_hz, worn)[0]
     even, times = _lay_out(signal, times_s, rate_hz)
-    found = times[0] + _in_stretches(even, rate_hz)[0] / rate_hz
+    found = times[0] + _in_stretches(even, rate_hz, worn)[0] / rate_hz
     after = np.clip(np.searchsorted(times, found), 1, times.size - 1)
     earlier = found - times[after - 1] < times[after] - found
     return np.asarray(after - earlier, dtype=np.int64)
 
 
-def count_steps(accel: ArrayLike, *, rate_hz: float, times_s: ArrayLike | None = None) -> int:
+def count_steps(
+    accel: ArrayLike, *, rate_hz: float, times_s: ArrayLike | None = None, worn: Worn = "anywhere"
+) -> int:
     """Return the number of steps that `detect_steps` finds."""
-    return int(detect_steps(accel, rate_hz=rate_hz, times_s=times_s).size)
+    return int(detect_steps(accel, rate_hz=rate_hz, times_s=times_s, worn=worn).size)
 
 
-def walking_bouts(accel: ArrayLike, *, rate_hz: float) -> NDArray[np.int64]:
+def walking_bouts(accel: ArrayLike, *, rate_hz: float, worn: Worn = "anywhere") -> NDArray[np.int64]:
     """Return when the wearer walks, as half-open intervals of sample indices, shape (n_bouts, 2).
 
     Whole seconds; pauses up to 2 s are part of a bout, and a bout has at least 4 s.
     """
     signal = checked(accel, rate_hz)
-    walking = _in_stretches(signal, float(rate_hz))[1]
+    walking = _in_stretches(signal, float(rate_hz), worn)[1]
     edges = np.rint(intervals_of(walking) * float(rate_hz)).astype(np.int64)
     return np.asarray(np.minimum(edges, signal.shape[1]), dtype=np.int64)
 
@@ -194,7 +206,8 @@ class StepStream:
     def _settle(self, until: int) -> NDArray[np.int64]:
         if until <= self._second:
             return np.empty(0, dtype=np.int64)
-        steps, _ = _steps_of_stretch(self._kept, self._first, (self._second, until), self._rate_hz)
+        seconds = (self._second, until)
+        steps, _ = _steps_of_stretch(self._kept, self._first, seconds, self._rate_hz, "anywhere")
         self._second = until
         keep = max(0, _first_sample(until - REACH_S, self._rate_hz) - self._first)
         self._kept, self._first = self._kept[keep:].copy(), self._first + keep
@@ -251,9 +264,11 @@ def _first_sample(second: int, rate_hz: float) -> int:
 
 
 def _in_stretches(
-    accel: NDArray[Any], rate_hz: float, known: NDArray[np.bool_] | None = None
+    accel: NDArray[Any], rate_hz: float, worn: Worn, known: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the steps and which seconds are walking, in stretches so that memory does not grow."""
+    if worn not in ("anywhere", "trunk"):
+        raise SignalError(f"worn={worn!r}, expected 'anywhere' or 'trunk'")
     n = accel.shape[1]
     n_seconds = _seconds(n, rate_hz)
     steps, walking = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.bool_)]
@@ -262,7 +277,8 @@ def _in_stretches(
         first = _first_sample(second - REACH_S, rate_hz)
         end = min(n, int((until + REACH_S + 1) * rate_hz) + 1)
         here = None if known is None else known[first:end]
-        found, walks = _steps_of_stretch(_norm(accel[:, first:end]), first, (second, until), rate_hz, here)
+        norm = _norm(accel[:, first:end])
+        found, walks = _steps_of_stretch(norm, first, (second, until), rate_hz, worn, here)
         steps.append(found)
         walking.append(walks)
     return np.concatenate(steps), np.concatenate(walking)
@@ -273,6 +289,7 @@ def _steps_of_stretch(
     first: int,
     seconds: tuple[int, int],
     rate_hz: float,
+    worn: Worn,
     known: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the steps within `seconds` and which of these are walking; `norm` starts at sample `first`."""
@@ -282,7 +299,7 @@ def _steps_of_stretch(
     grid = _on_grid(norm, first, start, rate_hz)
     missing = np.isnan(grid).reshape(-1, GRID_HZ).any(axis=1)
     grid = np.where(np.isnan(grid), 0.0, grid)
-    step_hz, walking = _step_frequency(grid, everywhere=known is not None)
+    step_hz, walking = _step_frequency(grid, worn, everywhere=known is not None)
     if known is None:
         pause = LONGEST_PAUSE_S
         walking = ndimage.binary_closing(np.pad(walking & ~missing, pause), np.ones(pause + 1))[pause:-pause]
@@ -320,7 +337,7 @@ def _on_grid(norm: NDArray[np.float64], first: int, start: int, rate_hz: float) 
 
 
 def _step_frequency(
-    grid: NDArray[np.float64], *, everywhere: bool
+    grid: NDArray[np.float64], worn: Worn, *, everywhere: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the step frequency of each second, and whether it is strong and regular enough for walking.
 
@@ -347,7 +364,7 @@ def _step_frequency(
     step_hz[at] = _FREQUENCIES_HZ[_CANDIDATES][best[:, 0]]
     steady = np.take_along_axis(at_step, best, axis=1) >= LEAST_AT_STEP
     share[at] = (np.take_along_axis(explained, best, axis=1) * steady)[:, 0]
-    repeats[at] = _repeats(windows[at], step_hz[at])
+    repeats[at] = 1.0 if worn == "trunk" else _repeats(windows[at], step_hz[at])
     sure = walking & (share >= SURE_SHARE) & (repeats >= SURE_REPEAT)
     near = ndimage.binary_dilation(sure, np.ones(2 * SURE_WITHIN_S + 1))
     return step_hz, walking & (share >= LEAST_SHARE) & (repeats >= LEAST_REPEAT) & near
@@ -360,12 +377,10 @@ def _repeats(windows: NDArray[np.float64], step_hz: NDArray[np.float64]) -> NDAr
     for stride in np.unique(strides):  # at most fifty
         rows = np.flatnonzero(strides == stride)
         some = windows[rows]
+        power = np.cumsum(some * some, axis=1)
         for lag in range(stride - 2, stride + 3):
-            late, early = some[:, lag:], some[:, :-lag]
-            together, of_late, of_early = (
-                np.einsum("ij,ij->i", a, b) for a, b in ((late, early), (late, late), (early, early))
-            )
-            scale = np.sqrt(np.maximum(of_late * of_early, 1e-30))
+            together = np.einsum("ij,ij->i", some[:, lag:], some[:, :-lag])
+            scale = np.sqrt(np.maximum((power[:, -1] - power[:, lag - 1]) * power[:, -lag - 1], 1e-30))
             highest[rows] = np.maximum(highest[rows], together / scale)
     return highest
 
@@ -400,7 +415,9 @@ def _at_step_frequency(
             taper = 1 + np.cos(np.pi * t_s * centre_hz / 2)
             wavelet = taper * np.cos(2 * np.pi * t_s * centre_hz) * (2 / taper.sum())
             wavelet -= taper * (wavelet.sum() / taper.sum())
-            filtered[rows] = ndimage.correlate1d(windows[rows], wavelet, axis=1)[:, longest : longest + GRID_HZ]
+            near = windows[rows, longest - half : longest + GRID_HZ + half]
+            near = np.lib.stride_tricks.sliding_window_view(near, wavelet.size, axis=1)
+            filtered[rows] = np.einsum("ijk,k->ij", near, wavelet)
     return filtered.ravel()
 
 

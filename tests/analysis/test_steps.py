@@ -189,6 +189,7 @@ def test_other_types_are_taken(dtype: type) -> None:
         (np.full((3, 9), np.inf), {"rate_hz": 100}, "infinite"),
         (np.ones((3, 9)), {"rate_hz": 5}, "rate_hz=5"),
         (np.ones((3, 9)), {"rate_hz": float("nan")}, "rate_hz=nan"),
+        (np.ones((3, 9)), {"rate_hz": 100, "worn": "head"}, "worn='head'"),
         (np.ones((3, 9)), {"rate_hz": 100, "times_s": np.arange(8)}, "times_s of shape"),
         (np.ones((3, 9)), {"rate_hz": 100, "times_s": -np.arange(9)}, "times_s of shape"),
         (np.ones((3, 9)), {"rate_hz": 100, "times_s": np.arange(9), "bouts": [[0, 9]]}, "bouts and times_s"),
