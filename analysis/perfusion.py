@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import as_signal
 from analysis.pulses import Polarity, detect_pulses
-from analysis.pulses_intervals import LONGEST_MS
+from analysis.pulses_intervals import LONGEST_MS, pulse_rate_per_min
 from analysis.pulses_points import pulse_points
+from analysis.signal_faults import clipping
 from analysis.windows import window_starts
 
 LARGEST_PERCENT: Final = 30.0
@@ -63,12 +64,19 @@ def perfusion_index_percent(
     """Return the median perfusion index of the pulses in every window in percent, shape (n_windows,).
 
     A pulse belongs to the window that its onset lies in. NaN where fewer than 3 pulses of a window have an
-    index, or where these cover less than half of it.
+    index, where these cover less than half of it, where the pulses are too irregular for a pulse rate (noise has
+    heights as well), and where the signal is clipped.
     """
     samples = as_signal(ppg, name="ppg")
     starts, width = window_starts(samples.shape[-1], rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     pulses = detect_pulses(samples, rate_hz=rate_hz, polarity=polarity)
     onsets_s, ac, dc = _components(samples, pulses, rate_hz)
+    rates = pulse_rate_per_min(
+        pulses / rate_hz, rate_hz=rate_hz, n_samples=samples.size, window_s=window_s, step_s=step_s
+    )
+    usable = np.isfinite(rates.rate_per_min)
+    if starts.size:
+        usable &= ~clipping(samples, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     index = _percent(ac, dc)
     good = np.isfinite(index)
     lengths = np.diff(onsets_s, append=np.nan)[good] * rate_hz
@@ -76,13 +84,13 @@ def perfusion_index_percent(
     first, last = np.searchsorted(onsets, starts), np.searchsorted(onsets, starts + width)
     medians = np.full(starts.size, np.nan)
     for k, (i, j) in enumerate(zip(first, last, strict=True)):  # windows hold unequal numbers of pulses
-        if j - i >= _FEWEST and lengths[i:j].sum() >= _LEAST_COVERED * width:
+        if usable[k] and j - i >= _FEWEST and lengths[i:j].sum() >= _LEAST_COVERED * width:
             medians[k] = np.median(index[i:j])
     return medians
 
 
 def median_perfusion_index_percent(ppg: ArrayLike, *, rate_hz: float, polarity: Polarity = "auto") -> float:
-    """Return the median over 10 s windows in percent, NaN where less than half of the windows have an index."""
+    """Return the median over 10 s windows in percent, NaN where less than half of them have an index."""
     windows = perfusion_index_percent(ppg, rate_hz=rate_hz, polarity=polarity)
     good = windows[np.isfinite(windows)]
     return float(np.median(good)) if 2 * good.size >= max(windows.size, 1) else float("nan")

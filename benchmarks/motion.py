@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from report import Report
 from scipy import io, signal
 
-from analysis.motion import MotionHeartRate, heart_rate
+from analysis.motion import heart_rate
 from analysis.motion_stream import MotionStream
 
 Floats = NDArray[np.float64]
@@ -51,7 +51,8 @@ def main() -> int:
         line(report, f"motion: test, {len(testing)}, {name}", errors, limit, of, at_most=3.0)
         of = f"{limit}, WFPV (all 23); {100 * share:.0f} % of windows"
         line(report, f"motion: test, kept, {name}", kept, limit, of, at_most=2.0)
-    speed_and_memory(report, *next(iter(training.values())))
+    light, accel, _ = next(iter(training.values()))
+    speed_and_memory(report, light, accel)
     return report.exit_code
 
 
@@ -76,7 +77,7 @@ def errors_of(
     return errors, kept, float(np.mean(shares))
 
 
-def speed_and_memory(report: Report, light: Floats, accel: Floats, truth: Floats) -> None:
+def speed_and_memory(report: Report, light: Floats, accel: Floats) -> None:
     sections = signal.butter(2, [0.5, 8.0], "bandpass", fs=RATE_HZ, output="sos")
     rows = np.concatenate([light, accel])
     filtering_s, tracking_s = [], []
@@ -98,10 +99,11 @@ def speed_and_memory(report: Report, light: Floats, accel: Floats, truth: Floats
     name = "motion: peak memory"
     report.figure(name, peak / 1e6, "MB", ratio=peak / rows.nbytes, of="the input", at_most=8.0)
     stream = MotionStream(RATE_HZ, lookahead_s=4.0)
-    parts: list[MotionHeartRate] = []
     start_s = time.perf_counter()
-    for k in range(0, light.shape[1], 63):  # about half a second each
-        parts.append(stream.push(light[:, k : k + 63], accel[:, k : k + 63]))
+    parts = [
+        stream.push(light[:, k : k + 63], accel[:, k : k + 63])  # about half a second each
+        for k in range(0, light.shape[1], 63)
+    ]
     parts.append(stream.flush())
     busy_s = time.perf_counter() - start_s
     batch = heart_rate(light, accel, rate_hz=RATE_HZ, lookahead_s=4.0).tracked_per_min

@@ -3,9 +3,9 @@
 F1 counts heartbeats of the ECG against pulses, one to one within 150 ms after the median delay of the recording
 was taken out; the first and the last second count neither way, as beats there have their pulses outside. The
 peers, where installed, are NeuroKit2's `elgendi` and `charlton` (MSPTDfast 2) and HeartPy, on the same
-recordings in the same run, their input turned upright by hand; ours decides polarity itself. NeuroKit2's `bishop` (MSPTD)
-takes time and memory with the square of the length and is left out. Of the cup recordings the first 30 s count,
-before the running starts. Recordings are looked for under LAB_SHARED.
+recordings in the same run, their input turned upright by hand; ours decides polarity itself. NeuroKit2's
+`bishop` (MSPTD) takes time and memory with the square of the length and is left out. Of the cup recordings the
+first 30 s count, before the running starts. Recordings are looked for under LAB_SHARED.
 
     python benchmarks/pulses.py
 """

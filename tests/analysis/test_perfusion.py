@@ -65,6 +65,14 @@ def test_silence_and_short_signals_have_no_index() -> None:
     assert pulse_perfusion_percent(np.ones(10), [], rate_hz=RATE_HZ).size == 0
 
 
+@pytest.mark.parametrize("rate_hz", [25.0, 125.0])
+def test_noise_and_clipped_light_have_no_index(rng: np.random.Generator, rate_hz: float) -> None:
+    noise = 1e5 + 100.0 * rng.standard_normal(round(60 * rate_hz))
+    assert np.isnan(median_perfusion_index_percent(noise, rate_hz=rate_hz))
+    clipped = np.maximum(light(2.0), 49_800.0)
+    assert np.isnan(perfusion_index_percent(clipped, rate_hz=RATE_HZ)).all()
+
+
 def test_misuse_is_named() -> None:
     with pytest.raises(SignalError, match="at least 20"):
         perfusion_index_percent(np.ones(1000), rate_hz=10.0)
