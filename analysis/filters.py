@@ -58,6 +58,7 @@ _MAINS_SEGMENT_S: Final = 4.0  # resolves 0.25 Hz
 _MAINS_BAND_HZ: Final = 1.0  # either side: holds the main lobe of the Hann window and the mains' deviation
 _MAINS_SURROUND_HZ: Final = 4.0  # either side: what the line must stand out from
 _MAINS_RATIO: Final = 10.0  # 10 dB; chance leaves the mean of 8 bins within a factor 4 even of one segment
+_FILTERED_AT_ONCE: Final = 1 << 18  # samples: what a pass needs beside its result stays small
 _HOLD_S: Final = 0.1  # a shorter gap costs a live display less than a fresh start would
 _MOTION_WINDOW_S: Final = 8.0  # the window of Zhang 2015 (TROIKA): motion is taken as steady within it
 _MOTION_LAG_S: Final = 0.12  # tissue follows the case within a tenth of a second or so, either way
@@ -354,11 +355,38 @@ def bridged(samples: NDArray[Any]) -> _Floats:
 def _both_ways(samples: NDArray[Any], sections: _Floats, *, pad_s: float, rate_hz: float) -> _Floats:
     if samples.shape[-1] == 0 or samples.size == 0:
         return samples.astype(np.float64)
+    filtered = bridged(samples)
     pad = min(samples.shape[-1] - 1, math.ceil(pad_s * rate_hz))
-    filtered = signal.sosfiltfilt(sections, bridged(samples), axis=-1, padlen=pad)
+    before = 2.0 * filtered[..., :1] - filtered[..., pad:0:-1]
+    after = 2.0 * filtered[..., -1:] - filtered[..., -2 : -pad - 2 : -1]
+    at_rest = signal.sosfilt_zi(sections).reshape(len(sections), *[1] * (samples.ndim - 1), 2)
+    state = at_rest * (before if pad else filtered)[..., :1]
+    _, state = _run(sections, before, state)
+    state = _run_in_place(sections, filtered, state)
+    after, _ = _run(sections, after, state)
+    state = at_rest * (after if pad else filtered)[..., -1:]
+    _, state = _run(sections, after[..., ::-1], state)
+    _run_in_place(sections, filtered[..., ::-1], state)
     if samples.dtype.kind == "f":
         filtered[np.isnan(samples)] = np.nan
-    return np.asarray(filtered)
+    return filtered
+
+
+def _run(sections: _Floats, samples: _Floats, state: _Floats) -> tuple[_Floats, _Floats]:
+    """Return samples filtered forwards, and the state that is left; `sosfilt` wants some to filter."""
+    if samples.shape[-1] == 0:
+        return samples, state
+    filtered, state = signal.sosfilt(sections, samples, axis=-1, zi=state)
+    return filtered, state
+
+
+def _run_in_place(sections: _Floats, samples: _Floats, state: _Floats) -> _Floats:
+    """Filter samples forwards where they stand, a bounded number at once, and return the state that is left."""
+    step = max(1, _FILTERED_AT_ONCE // max(1, math.prod(samples.shape[:-1])))
+    for start in range(0, samples.shape[-1], step):
+        part = samples[..., start : start + step]
+        part[...], state = _run(sections, part, state)
+    return state
 
 
 def _sections(passband_hz: Passband, rate_hz: float, *, n_passes: int) -> _Floats:

@@ -8,7 +8,7 @@ good, and no window is good because a rhythm is normal.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.arrays import as_positive, as_signal
 from analysis.filters import PASSBANDS, band_pass, bridged
 from analysis.heartbeats import HALF_QRS_S, detect_qrs
-from analysis.intervals import mask_of
 from analysis.pulses import detect_pulses
 from analysis.signal_faults import (
     MOST_MISSING,
@@ -81,7 +80,7 @@ def ecg_quality(
     Raises
     ------
     SignalError
-        If `ecg` is not one-dimensional, holds infinite values, or the rate is below 100 Hz.
+        If `ecg` is not one-dimensional, shorter than 1 s, holds infinite values, or the rate is below 100 Hz.
 
     References
     ----------
@@ -95,17 +94,13 @@ def ecg_quality(
     values, rate_hz = _one(ecg, "ecg", rate_hz)
     marks = detect_qrs(values, rate_hz=rate_hz) if beats is None else _marks(beats, values.size)
     starts, width = window_starts(values.size, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
-    filtered = bridged(
-        band_pass(values, rate_hz=rate_hz, passband_hz=_within(PASSBANDS["ecg_monitoring"], rate_hz))
-    )
+    reasons = common_faults(values, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
+    reasons["fibrillation"] = _fibrillating(values, starts, width, rate_hz)
+    filtered = _filtered(values, "ecg_monitoring", rate_hz)
     alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz, lag_s=HALF_QRS_S)
     indices = {"template_correlation": alike} | moments(filtered, starts, width)
     indices["p_sqi"] = band_share(values, starts, width, rate_hz, _QRS_BAND_HZ, _ECG_BAND_HZ)
-    reasons = common_faults(values, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     reasons["no_beats"] = ~feasible
-    fibrillation = mask_of(ventricular_fibrillation_episodes(values, rate_hz=rate_hz).episodes, values.size)
-    in_it = np.concatenate([[0], np.cumsum(fibrillation)])
-    reasons["fibrillation"] = in_it[starts + width] - in_it[starts] > MOST_MISSING * width
     reasons["noise"] = ~(indices["p_sqi"] >= _LOWEST_QRS_SHARE) & ~(indices["k_sqi"] >= _LEAST_KURTOSIS)
     return _judged(alike, "unlike_beats", _ECG_ALIKE, reasons, indices, starts, width)
 
@@ -155,9 +150,9 @@ def ppg_quality(
     values, rate_hz = _one(ppg, "ppg", rate_hz)
     marks = detect_pulses(values, rate_hz=rate_hz) if pulses is None else _marks(pulses, values.size)
     starts, width = window_starts(values.size, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
-    filtered = bridged(band_pass(values, rate_hz=rate_hz, passband_hz=_within(PASSBANDS["ppg"], rate_hz)))
-    alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz)
     reasons = common_faults(values, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
+    filtered = _filtered(values, "ppg", rate_hz)
+    alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz)
     reasons["no_beats"] = ~feasible
     if accel_mps2 is not None:
         reasons["motion"] = in_motion(accel_mps2, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
@@ -309,11 +304,28 @@ def _good_share(quality: Quality) -> float:
     return float(quality.good.mean()) if quality.good.size else float("nan")
 
 
-def _one(samples: ArrayLike, name: str, rate_hz: float) -> tuple[_Floats, float]:
+def _one(samples: ArrayLike, name: str, rate_hz: float) -> tuple[NDArray[Any], float]:
     values = as_signal(samples, name=name)
     if values.ndim != 1:
         raise SignalError(f"{name} of shape {values.shape}, expected one signal (n_samples,)")
-    return values.astype(np.float64), as_positive(rate_hz, name="rate_hz", unit="Hz")
+    return values, as_positive(rate_hz, name="rate_hz", unit="Hz")
+
+
+def _filtered(values: NDArray[Any], use: str, rate_hz: float) -> _Floats:
+    """Return the samples within the pass band of a use, missing ones bridged."""
+    low_hz, high_hz = PASSBANDS[use]
+    if high_hz is not None and high_hz >= 0.45 * rate_hz:
+        high_hz = None  # the rate leaves it out anyway
+    filtered = band_pass(values, rate_hz=rate_hz, passband_hz=(low_hz, high_hz))
+    return bridged(filtered) if np.isnan(filtered).any() else filtered
+
+
+def _fibrillating(values: NDArray[Any], starts: NDArray[np.int64], width: int, rate_hz: float) -> _Bools:
+    """Return which windows lie in ventricular fibrillation for more than a tenth of their time."""
+    episodes = ventricular_fibrillation_episodes(values, rate_hz=rate_hz).episodes
+    ends = np.minimum(episodes[:, 1], (starts + width)[:, np.newaxis])
+    inside = np.maximum(ends - np.maximum(episodes[:, 0], starts[:, np.newaxis]), 0).sum(axis=1)
+    return np.asarray(inside > MOST_MISSING * width)
 
 
 def _marks(beats: ArrayLike, n_samples: int) -> NDArray[np.int64]:
@@ -327,14 +339,6 @@ def _marks(beats: ArrayLike, n_samples: int) -> NDArray[np.int64]:
     if marks[0] < 0 or marks[-1] >= n_samples:
         raise SignalError(f"beats from {marks[0]} to {marks[-1]}, expected them within {n_samples} samples")
     return marks.astype(np.int64)
-
-
-def _within(
-    passband_hz: tuple[float | None, float | None], rate_hz: float
-) -> tuple[float | None, float | None]:
-    """Return the pass band without an upper edge that the rate leaves out anyway."""
-    low_hz, high_hz = passband_hz
-    return low_hz, None if high_hz is None or high_hz >= 0.45 * rate_hz else high_hz
 
 
 def _judged(

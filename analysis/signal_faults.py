@@ -112,9 +112,8 @@ def clipping(
         return np.asarray(_share((values <= low) | (values >= high), starts, width) > _CLIPPED_SHARE)
     if values.shape[-1] == 0:
         return np.zeros((*values.shape[:-1], 0), dtype=bool)
-    there = ~np.isnan(values).all(axis=-1, keepdims=True)
-    filled = np.where(there, values, 0.0)
-    low_end, high_end = np.nanmin(filled, axis=-1, keepdims=True), np.nanmax(filled, axis=-1, keepdims=True)
+    low_end = np.fmin.reduce(values, axis=-1, keepdims=True)  # NaN only where nothing is there
+    high_end = np.fmax.reduce(values, axis=-1, keepdims=True)
     at_end = ((values == low_end) | (values == high_end)) & (low_end < high_end)
     return np.asarray(_share(at_end & _in_runs(values, _RAIL_RUN), starts, width) > _CLIPPED_SHARE)
 
@@ -177,20 +176,20 @@ def _cut(
     samples: ArrayLike, rate_hz: float, window_s: float, step_s: float
 ) -> tuple[NDArray[Any], NDArray[np.int64], int]:
     values = as_signal(samples, name="samples")
-    if values.dtype != np.float32:
-        values = values.astype(np.float64, copy=False)
     starts, width = window_starts(values.shape[-1], rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     return values, starts, width
 
 
-def _sums(values: NDArray[Any], starts: NDArray[np.int64], width: int) -> _Floats:
-    total = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
+def _sums(values: NDArray[Any], starts: NDArray[np.int64], width: int) -> NDArray[Any]:
+    """Return the sum of each window, of booleans their number."""
+    flags = values.dtype.kind == "b"  # int32 counts up to 2 10^9 samples in half of the memory
+    total = np.zeros((*values.shape[:-1], values.shape[-1] + 1), dtype=np.int32 if flags else np.float64)
     np.cumsum(values, axis=-1, out=total[..., 1:])
     return np.asarray(total[..., starts + width] - total[..., starts])
 
 
 def _share(where: _Bools, starts: NDArray[np.int64], width: int) -> _Floats:
-    return _sums(where, starts, width) / width
+    return np.asarray(_sums(where, starts, width) / width)
 
 
 def _in_runs(values: NDArray[Any], shortest: int) -> _Bools:
@@ -198,12 +197,12 @@ def _in_runs(values: NDArray[Any], shortest: int) -> _Bools:
     n = values.shape[-1]
     if n < shortest:
         return np.zeros(values.shape, dtype=bool)
-    same = np.zeros((*values.shape[:-1], n + 1), dtype=np.int32)
-    same[..., 2:] = values[..., 1:] == values[..., :-1]
-    np.cumsum(same, axis=-1, out=same)
+    counts = np.zeros((*values.shape[:-1], n + 1), dtype=np.int32)  # one such array at a time: memory
+    np.cumsum(values[..., 1:] == values[..., :-1], axis=-1, out=counts[..., 2:])
     # a run of `shortest` samples starts where the next shortest - 1 differences are all 0
-    begins = same[..., shortest:] - same[..., 1 : n - shortest + 2] == shortest - 1
-    edges = np.zeros((*values.shape[:-1], n + 1), dtype=np.int32)
-    edges[..., : n - shortest + 1] += begins
-    edges[..., shortest : n + 1] -= begins
-    return np.asarray(np.cumsum(edges, axis=-1)[..., :n] > 0)
+    begins = counts[..., shortest:] - shortest + 1 == counts[..., 1 : n - shortest + 2]
+    counts[...] = 0
+    counts[..., : n - shortest + 1] += begins
+    counts[..., shortest : n + 1] -= begins
+    np.cumsum(counts, axis=-1, out=counts)
+    return np.asarray(counts[..., :n] > 0)

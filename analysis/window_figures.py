@@ -177,17 +177,21 @@ def over_windows(
 def moments(values: _Floats, starts: NDArray[np.int64], width: int) -> dict[str, _Floats]:
     """Return skewness and kurtosis of each window."""
 
-    def standardised(order: int) -> Callable[[_Floats], _Floats]:
-        def moment(windows: _Floats) -> _Floats:
-            variance = (windows**2).mean(axis=-1)
-            scale = np.where(variance > 0.0, variance, np.nan) ** (order / 2)
-            return np.asarray((windows**order).mean(axis=-1) / scale)
+    def skewness(windows: _Floats) -> _Floats:
+        squares = windows * windows
+        return np.asarray(np.einsum("...w,...w->...", squares, windows) / width / scale(squares) ** 1.5)
 
-        return moment
+    def kurtosis(windows: _Floats) -> _Floats:
+        squares = windows * windows
+        return np.asarray(np.einsum("...w,...w->...", squares, squares) / width / scale(squares) ** 2)
+
+    def scale(squares: _Floats) -> _Floats:
+        variance = squares.mean(axis=-1)
+        return np.where(variance > 0.0, variance, np.nan)
 
     return {
-        name: over_windows(values, starts, width, standardised(order))
-        for name, order in (("s_sqi", 3), ("k_sqi", 4))
+        "s_sqi": over_windows(values, starts, width, skewness),
+        "k_sqi": over_windows(values, starts, width, kurtosis),
     }
 
 
