@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, signal
 
 from analysis.arrays import as_positive, as_signal
-from analysis.intervals import intervals_of
+from analysis.intervals import intervals_of, union
 from protocols.errors import SignalError
 
 LOWEST_RATE_HZ: Final = 4.0
@@ -85,9 +85,7 @@ def detect_breaths(respiration: ArrayLike, *, rate_hz: float) -> NDArray[np.int6
     share, and in no high-pass filter.
     """
     samples, rate_hz = checked(respiration, rate_hz)
-    unit = unit_samples(rate_hz)
-    before, after = (unit * int(np.ceil(length_s * rate_hz / unit)) for length_s in (BEFORE_S, AFTER_S))
-    stretch = unit * int(np.ceil(_STRETCH_S * rate_hz / unit))
+    before, after, stretch = (_whole_blocks(length_s, rate_hz) for length_s in (BEFORE_S, AFTER_S, _STRETCH_S))
     found = [np.empty(0, dtype=np.int64)]
     for start in range(0, samples.size, stretch):  # half an hour at a time keeps memory bounded
         first = max(0, start - before)
@@ -136,30 +134,13 @@ def find_apnoeas(respiration: ArrayLike, *, rate_hz: float, shortest_s: float = 
     """
     samples, rate_hz = checked(respiration, rate_hz)
     shortest_s = as_positive(shortest_s, name="shortest_s", unit="s")
-    factor = working_factor(rate_hz)
-    working_hz = rate_hz / factor
-    values = averaged(samples, factor)
-    smooth = smoothed(values, working_hz)
-    width = max(2, round(shortest_s * working_hz))
-    if smooth.size < width:
-        return np.empty((0, 2), dtype=np.int64)
-    missing = np.isnan(smooth)
-    filled = np.where(missing, 0.0, smooth)
-    shift = width // 2 - width + 1  # so that entry k looks at samples k to k + width
-    high = ndimage.maximum_filter1d(filled, width, origin=shift)[: smooth.size - width + 1]
-    low = ndimage.minimum_filter1d(filled, width, origin=shift)[: smooth.size - width + 1]
-    holes = np.concatenate([[0], np.cumsum(missing)])
-    whole = holes[width:] == holes[:-width]
-    block = _block(working_hz)
-    usual = np.repeat(_quantile_around(_ranges(smooth, block), _LONG_BLOCKS[0], 0, 0.75), block)
-    changes = np.concatenate([[0], np.cumsum(np.diff(values, prepend=values[0]) != 0.0)])
-    alive = changes[width:] - changes[:-width] >= _LEAST_CHANGES * width
-    still = whole & alive & (high - low < _APNOEA_SHARE * usual[: high.size])
-    edges = np.zeros(smooth.size + 1, dtype=np.int64)
-    edges[: still.size] += still
-    edges[width:] -= still
-    pauses = intervals_of(np.cumsum(edges[:-1]) > 0) * factor
-    return np.asarray(pauses)
+    before, stretch = (_whole_blocks(length_s, rate_hz) for length_s in (BEFORE_S, _STRETCH_S))
+    after = int(np.ceil((shortest_s + 1.0) * rate_hz))
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for start in range(0, samples.size, stretch):
+        first = max(0, start - before)
+        found.append(first + _pauses(samples[first : start + stretch + after], rate_hz, shortest_s))
+    return union(*found)
 
 
 def checked(respiration: ArrayLike, rate_hz: float) -> tuple[NDArray[Any], float]:
@@ -208,6 +189,39 @@ def breaths_of_stretch(samples: NDArray[Any], *, rate_hz: float) -> NDArray[np.i
     shift = np.divide(0.5 * (left - right), bend, out=np.zeros(kept.size), where=bend < 0.0)
     centres = (kept + shift + 0.5) * factor - 0.5
     return np.asarray(np.clip(np.rint(centres), 0, samples.size - 1).astype(np.int64))
+
+
+def _whole_blocks(length_s: float, rate_hz: float) -> int:
+    """Return a length in samples, rounded up to whole blocks."""
+    unit = unit_samples(rate_hz)
+    return unit * int(np.ceil(length_s * rate_hz / unit))
+
+
+def _pauses(samples: NDArray[Any], rate_hz: float, shortest_s: float) -> NDArray[np.int64]:
+    """Return the pauses of one stretch of signal."""
+    factor = working_factor(rate_hz)
+    working_hz = rate_hz / factor
+    values = averaged(samples, factor)
+    smooth = smoothed(values, working_hz)
+    width = max(2, round(shortest_s * working_hz))
+    if smooth.size < width:
+        return np.empty((0, 2), dtype=np.int64)
+    missing = np.isnan(smooth)
+    filled = np.where(missing, 0.0, smooth)
+    shift = width // 2 - width + 1  # so that entry k looks at samples k to k + width
+    high = ndimage.maximum_filter1d(filled, width, origin=shift)[: smooth.size - width + 1]
+    low = ndimage.minimum_filter1d(filled, width, origin=shift)[: smooth.size - width + 1]
+    holes = np.concatenate([[0], np.cumsum(missing)])
+    whole = holes[width:] == holes[:-width]
+    block = _block(working_hz)
+    usual = np.repeat(_quantile_around(_ranges(smooth, block), _LONG_BLOCKS[0], 0, 0.75), block)
+    changes = np.concatenate([[0], np.cumsum(np.diff(values, prepend=values[0]) != 0.0)])
+    alive = changes[width:] - changes[:-width] >= _LEAST_CHANGES * width
+    still = whole & alive & (high - low < _APNOEA_SHARE * usual[: high.size])
+    edges = np.zeros(smooth.size + 1, dtype=np.int64)
+    edges[: still.size] += still
+    edges[width:] -= still
+    return np.asarray(intervals_of(np.cumsum(edges[:-1]) > 0) * factor)
 
 
 def averaged(samples: NDArray[Any], factor: int) -> _Floats:

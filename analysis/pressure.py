@@ -317,18 +317,20 @@ def _valleys(
 
 def _figures(samples: NDArray[Any], starts: NDArray[np.int64], rate_hz: float) -> tuple[_Floats, _Floats]:
     """Return systolic, mean and diastolic pressure of every beat, shape (3, n), and its mean negative slope."""
-    if starts.size == 0:
-        return np.empty((3, 0)), np.empty(0)
-    within = samples[starts[0] :].astype(np.float64)
-    at = starts - starts[0]
-    counts = np.diff(np.append(at, within.size))
-    mean = np.add.reduceat(within, at) / counts
-    systolic = np.maximum.reduceat(within, at)
-    steps = np.diff(within, append=within[-1:])
-    falling = steps < 0.0
-    n_falls = np.add.reduceat(falling.astype(np.float64), at)
-    falls = np.add.reduceat(np.where(falling, steps, 0.0), at) * rate_hz / np.maximum(n_falls, 1.0)
-    return np.stack([systolic, mean, within[at]]), falls
+    values, falls = np.empty((3, starts.size)), np.empty(starts.size)
+    for k in range(0, starts.size, _AT_ONCE):
+        some = slice(k, k + _AT_ONCE)
+        end = starts[k + _AT_ONCE] if k + _AT_ONCE < starts.size else samples.size
+        within = samples[starts[k] : end].astype(np.float64)
+        at = starts[some] - starts[k]
+        mean = np.add.reduceat(within, at) / np.diff(np.append(at, within.size))
+        values[:, some] = np.maximum.reduceat(within, at), mean, within[at]
+        steps = np.diff(within, append=within[-1:])
+        falling = steps < 0.0
+        n_falls = np.add.reduceat(falling.astype(np.float64), at)
+        total = np.add.reduceat(np.where(falling, steps, 0.0), at)
+        falls[some] = total * rate_hz / np.maximum(n_falls, 1.0)
+    return values, falls
 
 
 def _reasons(

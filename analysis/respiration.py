@@ -36,7 +36,8 @@ _LEAST_ALIKE: Final = 0.75  # Charlton 2021: mean correlation of the breaths wit
 _FEWEST: Final = 2  # breaths, in part at least: one alone has no likeness and no spread
 _LEAST_GOOD: Final = 0.5  # share of a recording's windows that must have a rate
 _POINTS: Final = 32  # of a breath's shape; 0.8 s of the longest breath
-_AT_ONCE: Final = 4096  # breaths whose shapes are compared together; bounds the memory
+_MARGIN_S: Final = 2.0  # the smoothing looks half a second to either side
+_AT_ONCE: Final = 1024  # breaths whose shapes are compared together; bounds the memory
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Bools: TypeAlias = NDArray[np.bool_]
@@ -209,17 +210,27 @@ class Breaths:
         starts_s, ends_s = tops_s[:-1], tops_s[1:]
         durations_s = ends_s - starts_s
         kept = (durations_s >= _SHORTEST_S) & (durations_s <= _LONGEST_S)
-        factor = working_factor(rate_hz)
-        smooth = smoothed(averaged(samples, factor), rate_hz / factor)
-        holes = np.concatenate([[0], np.cumsum(np.isnan(smooth))])
-        first, last = ((tops * rate_hz / factor).astype(np.int64) for tops in (starts_s, ends_s))
-        kept &= holes[np.minimum(last + 1, smooth.size)] == holes[np.minimum(first, smooth.size)]
         shapes = np.zeros((kept.size + 1, _POINTS))
         for k in range(0, kept.size, _AT_ONCE):
             some = slice(k, k + _AT_ONCE)
             at_s = starts_s[some, np.newaxis] + durations_s[some, np.newaxis] * np.linspace(0.0, 1.0, _POINTS)
-            shapes[k + 1 : k + 1 + _AT_ONCE] = _shapes(smooth, at_s * rate_hz / factor, kept[some])
-        return cls(starts_s, ends_s, kept, np.cumsum(shapes, axis=0))
+            kept[some] &= _fill_shapes(samples, at_s, rate_hz, kept[some], out=shapes[1:][some])
+        np.cumsum(shapes, axis=0, out=shapes)
+        return cls(starts_s, ends_s, kept, shapes)
+
+
+def _fill_shapes(samples: NDArray[Any], at_s: _Floats, rate_hz: float, kept: _Bools, *, out: _Floats) -> _Bools:
+    """Write the shapes of some breaths, whose points are `at_s`, and return which have no sample missing."""
+    factor = working_factor(rate_hz)
+    first = max(0, int((at_s[0, 0] - _MARGIN_S) * rate_hz) // factor * factor)
+    end = int((at_s[-1, -1] + _MARGIN_S) * rate_hz)
+    smooth = smoothed(averaged(samples[first:end], factor), rate_hz / factor)
+    at = (at_s * rate_hz - first) / factor
+    holes = np.concatenate([[0], np.cumsum(np.isnan(smooth))])
+    low, high = (np.clip(at[:, k].astype(np.int64), 0, smooth.size) for k in (0, -1))
+    whole = holes[np.minimum(high + 1, smooth.size)] == holes[low]
+    out[:] = _shapes(smooth, at, kept & whole)
+    return np.asarray(whole)
 
 
 def _shapes(smooth: _Floats, at: _Floats, kept: _Bools) -> _Floats:

@@ -152,6 +152,16 @@ def test_pause_is_found_and_filled_with_no_breath(rng: np.random.Generator) -> N
     assert find_apnoeas(signal, rate_hz=25.0, shortest_s=25.0).shape == (0, 2)
 
 
+def test_a_pause_across_the_stretches_of_a_long_signal_is_one(rng: np.random.Generator) -> None:
+    before, _ = breathing(np.full(448, 15.0), rate_hz=4.0)  # up to 8 s before half an hour
+    pause = np.full(20 * 4, before[-1])
+    signal = np.concatenate([before, pause, before[: 60 * 4]])
+    signal += rng.normal(size=signal.size) * 0.01
+    ((start, end),) = find_apnoeas(signal, rate_hz=4.0)
+    assert start < 7200 < end  # half an hour, at 4 Hz
+    assert (end - start) / 4.0 == pytest.approx(20.0, abs=2.0)
+
+
 def test_long_pause_after_breathing_is_not_filled_with_noise(rng: np.random.Generator) -> None:
     before, _ = breathing(np.full(30, 15.0), rate_hz=25.0)
     signal = np.concatenate([before, np.full(60 * 25, before[-1])])
