@@ -27,9 +27,9 @@ _Floats: TypeAlias = NDArray[np.float64]
 def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., float]:
     """Return a function of a recording's RR readings, `(rr_ms, *, times_ns) -> float`.
 
-    It rejects intervals outside 300 to 2,000 ms (0 among them, which some devices send for a lost beat), sets a
-    mark of rejection where the readings pause for 5 s, repairs artefacts (`correct_rr`), and returns `figure` of
-    the result: NaN where a fifth or more of the beats were no normal ones, a fifth or more of what is left
+    It rejects intervals outside 300 to 2,000 ms (0 among them, which some devices send for a lost beat), sets
+    a mark of rejection where the readings pause for 5 s, repairs artefacts (`correct_rr`), and returns `figure`
+    of the result: NaN where a fifth or more of the beats were no normal ones, a fifth or more of what is left
     differs by more than 20 % from the beat before (no sinus rhythm, `malik_rule`: atrial fibrillation is no
     variability), or less than a minute is left.
     """
