@@ -89,7 +89,8 @@ def test_table_1_solves_its_equation() -> None:
         (4.2, 5.49),  # the standard's own example
         (-4.2, 5.49),
         (0.25, 6.95),  # rounds to 0.3
-        (0.35, 6.93),  # rounds to 0.4, though 0.35 is a little less in binary
+        (0.35, 6.93),
+        (0.3499999999999999, 6.93),  # what a mean of 0.35 comes out as, of errors of 0.25 and 0.45
         (4.94, 4.90),
         (4.95, 4.79),
         (5.04, 4.79),

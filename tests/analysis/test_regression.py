@@ -159,6 +159,10 @@ def test_a_slope_of_minus_one_counts_half_and_the_mean_is_of_angles() -> None:
     slopes = sorted((y[j] - y[i]) / (x[j] - x[i]) for i in range(4) for j in range(i))
     assert slopes.count(-1.0) == 1
     assert passing_bablok(x, y).slope == slopes[3] == 1.25
+    # the same in tenths, whose differences are not exact
+    tenths = [0.1 * value + 0.7 for value in x], [0.1 * value + 0.3 for value in y]
+    assert (tenths[1][2] - tenths[1][1]) / (tenths[0][2] - tenths[0][1]) != -1.0
+    assert passing_bablok(*tenths).slope == pytest.approx(1.25, rel=1e-9)
     # without it, two middle slopes
     x, y = [0.0, 1.0, 2.0, 4.0], [0.0, 3.0, 2.5, 5.0]
     slopes = sorted((y[j] - y[i]) / (x[j] - x[i]) for i in range(4) for j in range(i))
