@@ -163,6 +163,20 @@ def test_zou_2013_unlinked_replicates_of_unequal_number() -> None:
     assert any("2 pairs left out" in remark for remark in found.remarks)
 
 
+def test_unlinked_replicates_follow_the_paper_written_out() -> None:
+    y = ZOU_Y.copy()
+    y[[4, 8, 9]] = np.nan
+    found = bland_altman(ZOU_X, y, subject=ZOU_SUBJECT, design="repeated_constant")
+    xs = [ZOU_X[s == ZOU_SUBJECT] for s in (1, 2, 3, 4)]
+    ys = [y[(s == ZOU_SUBJECT) & np.isfinite(y)] for s in (1, 2, 3, 4)]
+    means = np.array([a.mean() - b.mean() for a, b in zip(xs, ys, strict=True)])
+    variance = means.var(ddof=1)
+    for groups in (xs, ys):
+        within = sum(((g - g.mean()) ** 2).sum() for g in groups) / sum(g.size - 1 for g in groups)
+        variance += (1 - np.mean([1 / g.size for g in groups])) * within
+    assert (found.bias, found.sd**2) == pytest.approx((means.mean(), variance))
+
+
 def test_zou_2013_linked_pairs_weigh_subjects_and_bland_altman_2007_weigh_pairs() -> None:
     found = bland_altman(ZOU_X, ZOU_Y, subject=ZOU_SUBJECT, design="repeated_varying", weighting="subjects")
     assert (found.bias, found.lower, found.upper) == pytest.approx((0.7255, -2.14, 3.59), abs=0.005)
