@@ -61,11 +61,11 @@ def pulse_perfusion_percent(ppg: ArrayLike, pulses: ArrayLike, *, rate_hz: float
 def perfusion_index_percent(
     ppg: ArrayLike, *, rate_hz: float, window_s: float = 10.0, step_s: float = 10.0, polarity: Polarity = "auto"
 ) -> _Floats:
-    """Return the median perfusion index of the pulses in every window in percent, shape (n_windows,).
+    """Return the median perfusion index of the pulses of every window in percent, shape (n_windows,).
 
     A pulse belongs to the window that its onset lies in. NaN where fewer than 3 pulses of a window have an
-    index, where these cover less than half of it, where the pulses are too irregular for a pulse rate (noise has
-    heights as well), and where the signal is clipped.
+    index, where these cover less than half of it, where the pulses are too irregular for a pulse rate (noise
+    has heights as well), and where the signal is clipped.
     """
     samples = as_signal(ppg, name="ppg")
     starts, width = window_starts(samples.shape[-1], rate_hz=rate_hz, window_s=window_s, step_s=step_s)
