@@ -6,7 +6,6 @@ subject resemble one another: then subjects, not trials, are what is drawn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,50 +20,6 @@ from protocols.errors import SignalError
 Floats = NDArray[np.float64]
 
 SIDES: Final = ("both", "lower", "upper")
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Counted cases and their share in percent, with exact binomial interval and bounds; NaN without cases.
-
-    Parameters
-    ----------
-    count, n, excluded
-        Cases that count, all cases, and cases left out beforehand.
-    percent
-        `count` of `n`.
-    low_percent, high_percent
-        Ends of the two-sided interval.
-    lower_bound_percent, upper_bound_percent
-        One-sided bounds of the same level.
-    level
-        Confidence level.
-    """
-
-    count: int
-    n: int
-    excluded: int
-    percent: float
-    low_percent: float
-    high_percent: float
-    lower_bound_percent: float
-    upper_bound_percent: float
-    level: float
-
-
-def share(count: int, n: int, *, excluded: int = 0, level: float = 0.95) -> Share:
-    """Return a share in percent with its exact interval and bounds; arguments as the fields of `Share`.
-
-    Raises
-    ------
-    SignalError
-        As `clopper_pearson`.
-    """
-    low, high = clopper_pearson(count, n, level=level)
-    lower = clopper_pearson(count, n, level=level, side="lower").low
-    upper = clopper_pearson(count, n, level=level, side="upper").high
-    percent = 100.0 * count / n if n else float("nan")
-    return Share(count, n, excluded, percent, 100 * low, 100 * high, 100 * lower, 100 * upper, level)
 
 
 def clopper_pearson(

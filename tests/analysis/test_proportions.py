@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.proportions import clopper_pearson, share, share_by_subject, wilson
+from analysis.proportions import clopper_pearson, share_by_subject, wilson
 from protocols.errors import SignalError
 
 
@@ -52,14 +52,6 @@ def test_without_trials_there_is_no_interval() -> None:
     for function in (clopper_pearson, wilson):
         assert np.isnan(function(0, 0)).all()
         assert np.isnan(function([0, 1], [0, 2]).low).tolist() == [True, False]
-
-
-def test_a_share_in_percent_has_its_interval_and_bounds() -> None:
-    found = share(81, 263, excluded=2)
-    assert (found.low_percent, found.high_percent) == pytest.approx((25.27, 36.76), abs=0.005)
-    assert found.low_percent < found.lower_bound_percent < found.percent < found.upper_bound_percent
-    assert (found.count, found.n, found.excluded) == (81, 263, 2)
-    assert np.isnan(share(0, 0).percent)
 
 
 def test_the_share_by_subject_covers(rng: np.random.Generator) -> None:
