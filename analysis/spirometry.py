@@ -8,7 +8,7 @@ those of the ATS/ERS standard of 2019; its limits are given as remembered, to be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
@@ -141,10 +141,15 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
     rate_hz
         At least 50.
 
+    Returns
+    -------
+    All NaN where nothing is expired or a sample is missing, as volume after it would be wrong by nobody knows
+    how much.
+
     Raises
     ------
     SignalError
-        If samples are missing, the rate is too low, or nothing is expired.
+        If the flow is not of real, finite numbers in one dimension, or the rate is too low.
 
     References
     ----------
@@ -155,12 +160,8 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
     rate_hz = as_positive(rate_hz, name="rate_hz", unit="Hz")
     if rate_hz < _LOWEST_RATE_HZ:
         raise SignalError(f"rate_hz={rate_hz!r}, expected at least {_LOWEST_RATE_HZ} Hz")
-    if np.isnan(flow).any():
-        raise SignalError(
-            f"flow_lps lacks {int(np.isnan(flow).sum())} samples, expected a manoeuvre without gap"
-        )
-    if flow.size < 2 or flow.max() <= 0.0:
-        raise SignalError(f"flow_lps of {flow.size} samples without expiration, expected a forced expiration")
+    if flow.size < 2 or np.isnan(flow).any() or flow.max() <= 0.0:
+        return Expiration(*[float("nan")] * len(fields(Expiration)))
     peak = int(np.argmax(flow))
     before = np.flatnonzero(flow[:peak] <= 0.0)
     first = int(before[-1]) if before.size else 0

@@ -22,6 +22,7 @@ from analysis.gait import (
     stride_times_s,
     walking_speed_mps,
 )
+from analysis.resampling import resample_to_clock
 from protocols.errors import SignalError
 
 RATE_HZ = 100.0
@@ -149,6 +150,36 @@ def test_tilt_does_not_matter() -> None:
     np.testing.assert_allclose(
         initial_contacts(turn @ accel, rate_hz=RATE_HZ), initial_contacts(accel, rate_hz=RATE_HZ), atol=1
     )  # rounding of equal neighbours
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_types_layout_and_read_only_arrays_do_not_matter(dtype: type) -> None:
+    accel = np.rint(walk(1.8)).astype(dtype)
+    frozen = np.asfortranarray(accel)
+    frozen.flags.writeable = False
+    expected = initial_contacts(accel.astype(np.float64), rate_hz=RATE_HZ)
+    assert expected.size > 40
+    np.testing.assert_array_equal(initial_contacts(frozen, rate_hz=RATE_HZ), expected)
+    lengths = step_lengths_m(frozen, rate_hz=RATE_HZ, contacts=expected, leg_length_m=LEG_M)
+    np.testing.assert_allclose(
+        lengths,
+        step_lengths_m(accel.astype(np.float64), rate_hz=RATE_HZ, contacts=expected, leg_length_m=LEG_M),
+    )
+
+
+@pytest.mark.parametrize("rate_hz", [25.0, 50.0, 200.0])
+def test_contacts_do_not_depend_on_the_rate(trials: list[Any], rate_hz: float) -> None:
+    trial = trials[0]
+    accel = trial.SU.LowerBack.Acc.T * 9.80665
+    times_ns = np.arange(accel.shape[1]) * 10_000_000
+    n_samples = int(accel.shape[1] / RATE_HZ * rate_hz) - round(rate_hz)
+    other = resample_to_clock(
+        accel, times_ns, start_ns=0, rate_hz=rate_hz, n_samples=n_samples, longest_gap_s=0.1
+    )
+    found = initial_contacts(other, rate_hz=rate_hz) / rate_hz
+    expected = initial_contacts(accel, rate_hz=RATE_HZ) / RATE_HZ
+    assert found.size == expected.size
+    np.testing.assert_allclose(found, expected, atol=1 / rate_hz + 0.01)  # a sample of each
 
 
 def test_figures_of_a_recording_and_nan_where_nobody_walks() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -178,10 +178,6 @@ def test_what_the_operator_refuses_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("flow", "rate_hz", "says"),
     [
-        (np.zeros(1000), 100.0, "without expiration"),
-        (np.full(1000, -1.0), 100.0, "without expiration"),
-        ([], 100.0, "without expiration"),
-        (np.array([0, 1, np.nan, 1.0]), 100.0, "lacks 1 samples"),
         (np.ones((2, 10)), 100.0, "shape"),
         (np.ones(100), 20.0, "rate_hz=20.0"),
         (np.array([np.inf, 1.0]), 100.0, "infinite"),
@@ -190,6 +186,27 @@ def test_what_the_operator_refuses_does_not_count() -> None:
 def test_misuse_is_named(flow, rate_hz: float, says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SignalError, match=says):
         measure_expiration(flow, rate_hz=rate_hz)
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [np.zeros(1000), np.full(1000, -1.0), [], [1.0], np.full(1000, np.nan), np.array([0, 1, np.nan, 1.0])],
+)
+def test_a_flow_without_expiration_or_with_a_gap_has_no_figures(flow: NDArray[np.float64]) -> None:
+    found = measure_expiration(flow, rate_hz=100.0)
+    assert np.isnan([found.fvc_l, found.fev1_l, found.pef_lps, found.extrapolated_l]).all()
+    assert np.isnan([fev1_l(flow, rate_hz=100.0), fvc_l(flow, rate_hz=100.0)]).all()
+    assert (found.starts_well, found.ends_well()) == (False, False)
+    assert grade_spirometry([found], age_years=40).fev1 == "F"
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_types_and_layout_do_not_matter(dtype: type) -> None:
+    whole = np.rint(exponential())
+    frozen = whole.astype(dtype)
+    frozen.flags.writeable = False
+    found, expected = (astuple(measure_expiration(flow, rate_hz=RATE_HZ)) for flow in (frozen, whole))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_opinions_and_age_are_checked() -> None:

@@ -47,6 +47,17 @@ def test_orientation_of_the_sensor_does_not_matter() -> None:
     np.testing.assert_allclose(a.angle_deg, b.angle_deg)
 
 
+def test_types_layout_and_read_only_arrays_do_not_matter() -> None:
+    gyro, accel = (np.rint(x) for x in turning((5, 2, 90), (15, 3, -180)))
+    expected = detect_turns(gyro, accel, rate_hz=RATE_HZ)
+    frozen = [np.asfortranarray(x.astype(np.int16)) for x in (gyro, accel)]
+    for array in frozen:
+        array.flags.writeable = False
+    found = detect_turns(*frozen, rate_hz=RATE_HZ)
+    np.testing.assert_array_equal(found.intervals, expected.intervals)
+    np.testing.assert_array_equal(found.angle_deg, expected.angle_deg)
+
+
 def test_turn_across_missing_samples_is_left_out() -> None:
     gyro, accel = turning((5, 2, 90), (15, 3, -180))
     gyro[0, 590:600] = np.nan
