@@ -130,6 +130,15 @@ def test_a_device_at_the_limit_of_criterion_2_is_the_one_of_the_equation(rng: np
     assert np.mean(np.abs(means) < 10.0) == pytest.approx(0.85, abs=0.0015)
 
 
+def test_a_device_at_the_limit_of_criterion_1_passes_as_often_as_theory_says() -> None:
+    # true SD of 8.0 mmHg, 255 independent pairs: SD <= 8.0 with the probability of chi-square; 2,000 trials, 3
+    # standard errors of 0.011
+    rng = np.random.default_rng(20261130)
+    errors = rng.normal(0.0, 8.0, (2000, 255))
+    passed = np.mean([iso_81060_2(120 + row, [120] * 255, subject=np.arange(255)).sd <= 8.0 for row in errors])
+    assert passed == pytest.approx(float(special.chdtr(254, 254)), abs=0.034)
+
+
 def test_the_continuous_spread_is_that_of_its_components(rng: np.random.Generator) -> None:
     subject = np.repeat(np.arange(3000), 4)
     error = rng.normal(0.0, 3.0, 3000)[subject] + rng.normal(0.0, 4.0, subject.size)

@@ -117,6 +117,15 @@ def test_sen_1968(shared: Path) -> None:
     assert (line.slope, line.intercept) == (4.0, 6.0)
 
 
+def test_deming_example_of_the_ncss_manual() -> None:
+    # NCSS Statistical Software, "Deming regression", example 1; its lambda is ours at 4
+    x = [7.0, 8.3, 10.5, 9.0, 5.1, 8.2, 10.2, 10.3, 7.1, 5.9]
+    y = [7.9, 8.2, 9.6, 9.0, 6.5, 7.3, 10.2, 10.6, 6.3, 5.2]
+    line = deming(x, y, error_ratio=4.0)
+    assert (line.slope, line.intercept) == pytest.approx((1.0012, -0.0897), abs=5e-5)
+    assert deming(x, y, error_ratio=0.25).slope == pytest.approx(0.8906, abs=5e-5)
+
+
 def test_error_ratio_is_x_over_y() -> None:
     # With y free of error the line is that of x on y, with x free of error that of y on x.
     x, y = two_methods(np.random.default_rng(1), 60)
