@@ -185,9 +185,9 @@ def _line(
     n = at.size
     away = at - at.mean() if n else at
     rounding = 8 * np.finfo(np.float64).eps
-    if n < _LEAST_PAIRS or np.abs(away).max() <= rounding * np.abs(at).max():
-        return Line(nan, nan, Interval(nan, nan), nan, nan, 0), np.full(n, nan)
     over = float((away**2).sum())
+    if n < _LEAST_PAIRS or over == 0 or np.abs(away).max() <= rounding * np.abs(at).max():
+        return Line(nan, nan, Interval(nan, nan), nan, nan, 0), np.full(n, nan)
     slope = float((away * values).sum()) / over
     intercept = float(values.mean()) - slope * float(at.mean())
     residuals = values - values.mean() - slope * away

@@ -177,7 +177,7 @@ def _moments(test: ArrayLike, reference: ArrayLike, subject: ArrayLike | None, l
     remark = "no figure: fewer than 2 pairs" if n < 2 else "no figure: fewer than 2 subjects" if k < 2 else ""
     if k >= 2:
         largest = max(np.abs(x[present]).max(), np.abs(y[present]).max())
-        if np.ptp(d) <= 8 * np.finfo(np.float64).eps * largest:
+        if np.ptp(d) <= 8 * np.finfo(np.float64).eps * largest or np.var(d) == 0:
             sd, remark = 0.0, "no bound: all differences are equal"
         elif n == k:
             sd, effective, freedom = float(np.sqrt(found.between)), float(n), float(n - 1)

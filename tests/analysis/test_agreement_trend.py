@@ -69,6 +69,7 @@ def test_order_shift_and_scale(rng: np.random.Generator) -> None:
         ([1.0, 2.0], [1.0, 3.0], "fewer than 3"),
         ([1.0, 2.0, np.nan], [1.0, 3.0, 4.0], "fewer than 3"),
         ([5.0, 5.0, 5.0], [5.0, 5.0, 5.0], "size does not vary"),
+        ([1e-300, 2e-300, 5e-300], [0.0, 0.0, 0.0], "size does not vary"),
         ([1.0, 2.0, 3.0], [0.9, 1.9, 2.9], "on a line"),
     ],
 )

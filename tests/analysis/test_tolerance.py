@@ -96,6 +96,8 @@ def test_too_few_or_equal_differences_have_no_bound() -> None:
         assert np.isnan(equal.bound)
         assert "equal" in equal.remark
     assert total_deviation_index([1.1, 1.2], [0.1, 0.2]).value == pytest.approx(1.0)
+    # their squares are too small to be told from 0
+    assert np.isnan(total_deviation_index([1e-300, 2e-300, 5e-300], [0.0] * 3).bound)
 
 
 def test_misuse_is_named() -> None:
