@@ -75,6 +75,16 @@ def test_pairs_of_few_subjects_are_worth_less() -> None:
     assert by_subject.freedom < 100
 
 
+def test_pairs_that_repeat_themselves_are_worth_their_subjects() -> None:
+    subject = np.repeat(np.arange(10), 20)
+    own = np.random.default_rng(9).normal(0, 1, 10)
+    test = own[subject] + np.tile([1e-4, -1e-4], 100)
+    repeated = total_deviation_index(test, np.zeros(200), subject=subject)
+    single = total_deviation_index(own, np.zeros(10))
+    assert (repeated.effective_n, repeated.freedom) == pytest.approx((10, 9), rel=1e-5)
+    assert repeated.bound == pytest.approx(single.bound, rel=1e-5)
+
+
 def test_order_unit_and_names_do_not_matter(rng: np.random.Generator) -> None:
     subject, test = np.repeat([1, 2, 3, 4], 5), rng.normal(0, 1, 20)
     first = total_deviation_index(test, np.zeros(20), subject=subject)
