@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import io
+from scipy import io, ndimage
 
 from analysis.alignment import _on_a_line, align_beats, estimate_alignment
 from analysis.heartbeats import detect_qrs
@@ -48,6 +48,18 @@ def test_the_stated_interval_holds_the_truth_as_often_as_it_says(lag_s: float, d
         held.append((low_s <= true_s <= high_s, low_ppm <= drift_ppm <= high_ppm))
     # 95 % of 40 is 38; binomially fewer than 34 in one of a hundred runs
     assert (np.sum(held, axis=0) >= 34).all()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.25, 0.5, 0.9])
+def test_the_stated_error_holds_that_of_the_parabola_between_samples(
+    part: float, rng: np.random.Generator
+) -> None:
+    reference = ndimage.gaussian_filter1d(rng.normal(size=30_000), 0.7)  # sampled just finely enough
+    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(30_000) * (37 + part))
+    test = np.fft.irfft(np.fft.rfft(reference) * turn, 30_000)
+    low_s, high_s = estimate_alignment(test, reference, rate_hz=RATE_HZ, max_lag_s=2.0).lag_interval_s()
+    assert low_s <= (37 + part) / RATE_HZ <= high_s
+    assert high_s - low_s < 0.5 / RATE_HZ
 
 
 @pytest.mark.shared_data
