@@ -41,7 +41,7 @@ LEAST_HOURS: Final = 1.0
 LEAST_SHARE: Final = 0.5
 """An index per hour is not extrapolated from less than an hour, nor from less than half of a recording."""
 
-_ROUNDING: Final = 1e-6  # 97.1 - 94.1 is a fall of 3
+_ROUNDING: Final = 1e-6  # tenths of a percent, scaled from integers, are off in their last digit
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Indices: TypeAlias = NDArray[np.int64]
