@@ -262,7 +262,7 @@ SIGNAL_METRICS: Final[Mapping[str, SignalMetric]] = MappingProxyType(
         "systolic_arv": _pressure(
             "mm[Hg]",
             pressure.systolic_arv_mmhg,
-            "average real variability, doi:10.1097/01.hjh.0000160205.81652.5a",  # noqa: E501,
+            "average real variability, doi:10.1097/01.hjh.0000160205.81652.5a",
         ),
         "oscillometric_systolic": SignalMetric(
             "mm[Hg]",
