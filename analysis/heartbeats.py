@@ -246,12 +246,14 @@ def largest_deflections(
     Deviations of the sign that most of the strong beats within `near` samples have count double; where they are
     even, those of the sign of the beat itself.
     """
-    excess, _, _ = _around(samples, centres[strong], half_width)
-    upward = np.concatenate([[0], np.cumsum(np.sign(excess).astype(np.int64))])
+    looked_at = np.union1d(beats, strong)
+    excess, deviations, indices = _around(samples, centres[looked_at], half_width)
+    of_strong, of_beats = np.searchsorted(looked_at, strong), np.searchsorted(looked_at, beats)
+    upward = np.concatenate([[0], np.cumsum(np.sign(excess[of_strong]).astype(np.int64))])
     before = np.searchsorted(centres[strong], centres[beats] - near)
     after = np.searchsorted(centres[strong], centres[beats] + near, side="right")
-    excess, deviations, indices = _around(samples, centres[beats], half_width)
     majority = upward[after] - upward[before]
+    excess, deviations, indices = excess[of_beats], deviations[of_beats], indices[of_beats]
     deviations *= np.where(np.where(majority != 0, majority, excess) < 0, -1.0, 1.0)[:, np.newaxis]
     size = np.maximum(deviations, -0.5 * deviations)
     if missing.size:

@@ -25,9 +25,9 @@ _T_WAVE_RR_S: Final = (
     1.0  # that holds at 60/min; at faster rates the T wave comes earlier, by the root (Bazett 1920)
 )
 _THRESHOLD: Final = 0.30  # share of the usual beat; Pan & Tompkins 1985: 0.25 of it above noise
-_NOISE_RATIO: Final = 2.0  # a beat stands 6 dB above the local noise peaks ...
-_NOISE_CEILING: Final = 0.7  # ... or 3 dB below the usual beat; noise peaks as large as that are beats
-_FASTEST_RR_S: Final = 0.300  # 200/min: of peaks closer than that not all are beats
+_NOISE_RATIO: Final = 3.0  # a beat is three times as large as the local noise peaks ...
+_NOISE_CEILING: Final = 0.7  # ... or 3 dB below the usual beat; noise as large as that is none, but beats
+_FASTEST_RR_S: Final = 0.270  # 220/min: of two peaks closer than that, the smaller is noise
 _LONGEST_RR_S: Final = 2.0  # 30/min: a longer interval is a pause and says nothing about the rhythm
 _SEARCH_BACK_RR: Final = 1.66  # Pan & Tompkins 1985: a beat is missing after 166 % of the usual interval ...
 _SEARCH_BACK_RATIO: Final = 0.5  # ... and is looked for with half the threshold
@@ -211,11 +211,13 @@ def choose_beats(candidates: Candidates) -> tuple[NDArray[np.intp], NDArray[np.i
 
 
 def _local_noise(candidates: Candidates) -> _Floats:
-    """Return the median amplitude of the candidates nearby that crowd too much to be beats; 0 if none do."""
-    gaps_s = candidates.gaps_s(np.arange(candidates.positions.size))
-    crowded = np.minimum(np.append(np.inf, gaps_s), np.append(gaps_s, np.inf)) < _FASTEST_RR_S
-    owners = np.flatnonzero(crowded[: candidates.positions.size])
-    return np.nan_to_num(candidates.percentile_near(candidates.amplitudes[owners], owners, 50))
+    """Return the median amplitude of the candidates nearby that are too close to a larger one; 0 if none."""
+    amplitudes = candidates.amplitudes
+    close = candidates.gaps_s(np.arange(amplitudes.size)) < _FASTEST_RR_S
+    larger_next = np.append(close & (amplitudes[1:] >= amplitudes[:-1]), False)[: amplitudes.size]
+    larger_before = np.append(False, close & (amplitudes[1:] < amplitudes[:-1]))[: amplitudes.size]
+    owners = np.flatnonzero(larger_next | larger_before)
+    return np.nan_to_num(candidates.percentile_near(amplitudes[owners], owners, 50))
 
 
 def _threshold(usual: _Floats, noise: _Floats) -> _Floats:

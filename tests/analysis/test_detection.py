@@ -133,6 +133,12 @@ def test_a_test_beat_just_after_learning_that_belongs_to_a_learnt_beat_is_not_ex
     assert (found.true_positives, found.false_negatives, found.false_positives) == (1, 0, 0)
 
 
+def test_with_no_reference_beat_after_learning_every_test_beat_is_extra() -> None:
+    start = 300 * 360
+    found = compare_beats([100], [start + 5, start + 400], rate_hz=360.0)
+    assert (found.true_positives, found.false_negatives, found.false_positives) == (0, 0, 2)
+
+
 @pytest.mark.shared_data
 def test_first_minute_of_record_100_has_74_beats(shared: Path) -> None:
     with (shared / "oracles/mitdb_100s_reference_beats.csv").open() as file:
