@@ -41,7 +41,7 @@ LEAST_HOURS: Final = 1.0
 LEAST_SHARE: Final = 0.5
 """An index per hour is not extrapolated from less than an hour, nor from less than half of a recording."""
 
-_ROUNDING: Final = 1e-6  # tenths of a percent, scaled from integers, are off in their last digit
+_ROUNDING: Final = 1e-6  # 65.1 - 62.1 is a fall of 3
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Indices: TypeAlias = NDArray[np.int64]

@@ -66,7 +66,7 @@ def test_the_threshold_is_inclusive(drop: float, odi3: int, odi4: int) -> None:
 
 
 def test_a_fall_in_tenths_of_a_percent_is_judged_as_written() -> None:
-    spo2 = np.repeat([97.1, 94.1, 97.1], 30)  # 97.1 - 94.1 is 2.9999999999999858 in binary
+    spo2 = np.repeat([65.1, 62.1, 65.1], 30)  # 2.999999999999993 apart in binary
     assert find_desaturations(spo2, rate_hz=1.0).nadirs.size == 1
 
 
