@@ -30,7 +30,8 @@ bench: bench-signals $(READY)  ## one line per figure, each a ratio within one r
 	  $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 
 bench-signals: $(PEERS)  ## accuracy on the recordings and speed, beside public packages
-	@status=0; for name in qrs; do \
+	@status=0; for name in qrs ecg_morphology ecg_rhythm pulses motion saturation hrv respiration pressure gait \
+	  alignment glucose agreement regression; do \
 	  PYTHONPATH=. .venv-bench/bin/python benchmarks/$$name.py || status=1; done; exit $$status
 
 format: $(READY)
