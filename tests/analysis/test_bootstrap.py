@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from analysis.bootstrap import (
     bca_interval,
@@ -61,6 +62,17 @@ def test_the_bca_interval_is_the_percentile_interval_of_a_symmetric_statistic(rn
     assert bca_interval(0.0, resampled, np.array([-1.0, 1.0]), 0.95) == pytest.approx(
         percentile_interval(resampled, 0.95), abs=1e-3
     )
+
+
+def test_the_bca_interval_moves_by_twice_the_bias_and_by_the_acceleration() -> None:
+    resampled = np.arange(10_001.0)
+    # 30 % of the samples below the value: z0 = -0.5244; ends at Phi(2 z0 -+ 1.6449) without acceleration
+    low, high = bca_interval(3000.0, resampled, np.array([-1.0, 1.0]), 0.9)
+    assert (low, high) == pytest.approx((35.3, 7244.5), abs=2.0)
+    # left-out values of mean 0, cubes 6 -> a = 6 / (6 * 6^1.5) = 0.068, turned by the sign of mean - value
+    _, turned = bca_interval(5000.0, resampled, np.array([-2.0, 1.0, 1.0]), 0.9)
+    acceleration = 6.0 / (6.0 * 6.0**1.5)
+    assert turned == pytest.approx(1e4 * ndtr(1.6449 / (1 - 1.6449 * acceleration)), abs=2.0)
 
 
 def test_the_bca_interval_covers_a_variance_better_than_percentiles(rng: np.random.Generator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.rms_error import mean_square_interval, rms_error
 from analysis.variance_components import one_way
@@ -38,8 +39,21 @@ def test_the_interval_is_the_root_of_that_of_the_mean_square(rng: np.random.Gene
     found = rms_error(test, np.zeros(30), subject=subject)
     squares = mean_square_interval(one_way(test, subject), 0.95)
     assert (found.low, found.high) == pytest.approx(tuple(np.sqrt(squares)))
-    assert found.low is not None
-    assert found.low < found.value
+
+
+def test_the_interval_of_balanced_pairs_written_out(rng: np.random.Generator) -> None:
+    test = 1.5 + rng.normal(0, 2, (6, 1)) + rng.normal(0, 1, (6, 4))
+    bias, squares = test.mean(), (test**2).mean()
+    between = 4 * test.mean(axis=1).var(ddof=1) / 4
+    within = 0.75 * test.var(axis=1, ddof=1).mean()
+    sums = [(between, 5), (within, 18)]
+    low = sum((part * (1 - df / stats.chi2.ppf(0.975, df))) ** 2 for part, df in sums)
+    high = sum((part * (df / stats.chi2.ppf(0.025, df) - 1)) ** 2 for part, df in sums)
+    reach = stats.t.ppf(0.975, 5) * np.sqrt(between / 6)
+    low += (bias**2 - max(0.0, abs(bias) - reach) ** 2) ** 2
+    high += ((abs(bias) + reach) ** 2 - bias**2) ** 2
+    found = mean_square_interval(one_way(test.ravel(), np.repeat(np.arange(6), 4)), 0.95)
+    assert found == pytest.approx((max(0.0, squares - np.sqrt(low)), squares + np.sqrt(high)))
 
 
 def test_the_bootstrap_of_many_subjects_agrees_with_theory(rng: np.random.Generator) -> None:
