@@ -20,6 +20,7 @@ from scipy import ndimage, signal
 from analysis import steps
 from analysis.arrays import as_positive, as_signal
 from analysis.intervals import mask_of
+from analysis.step_frequency import GRAVITY_MPS2, WINDOW_S
 from protocols.errors import SignalError
 
 SMOOTH_S = 0.1  # standard deviation
@@ -253,7 +254,7 @@ def _up(force: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _vertical(force: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upward acceleration less gravity; 0 where missing."""
-    return np.nan_to_num(_up(force) @ force - steps.GRAVITY_MPS2)
+    return np.nan_to_num(_up(force) @ force - GRAVITY_MPS2)
 
 
 def _height_m(vertical: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
@@ -270,7 +271,7 @@ def _standing_out(
 ) -> NDArray[np.int64]:
     """Return the peaks that stand out of the movement around, the highest of those within a least step."""
     prominence = signal.peak_prominences(smooth, peaks, wlen=round(STRIDE_S[1] * rate_hz))[0]
-    width = round(steps.WINDOW_S * rate_hz)
+    width = round(WINDOW_S * rate_hz)
     power = ndimage.uniform_filter1d(np.where(walking, smooth**2, 0.0), width, mode="constant")[peaks]
     share = ndimage.uniform_filter1d(walking.astype(np.float64), width, mode="constant")[peaks]
     rms = np.sqrt(np.maximum(power, 0.0) / np.maximum(share, 1.0 / width))

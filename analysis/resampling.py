@@ -5,10 +5,9 @@ Theory of operation
 Where a stretch of samples has an even clock, drift included, its times are a straight line, and the signal is
 interpolated by a sinc under a Kaiser window: exact up to the window. Where the ratio of the clocks is one of
 small numbers the window's phases come again and are one polyphase filter; else it gives a finer grid, and a
-spline of 5th order the values between its points.
-Where times jitter, a cubic spline through the samples at their own times takes the sinc's place. Where the new
-clock is slower, the sinc is also the low-pass filter (after the spline, if there is one): what the new rate
-cannot hold is gone before it can fold down.
+spline of 5th order the values between its points. Where times jitter, a cubic spline through the samples at
+their own times takes the sinc's place. Where the new clock is slower, the sinc is also the low-pass filter
+(after the spline, if there is one): what the new rate cannot hold is gone before it can fold down.
 
 Between present samples farther apart than `longest_gap_s` nothing is said. In shorter gaps the missing samples
 lie on the line between their neighbours. Before a stretch and after it the signal is continued by point
