@@ -17,7 +17,7 @@ from analysis.arrays import as_positive
 from analysis.beat_classes import classify_beats
 from analysis.ecg_morphology import delineate
 from analysis.heartbeats import detect_qrs
-from analysis.intervals import difference, intervals_of, mask_of, total_length, union
+from analysis.intervals import difference, total_length, union
 from analysis.quality import ecg_quality
 from analysis.rhythm import VentricularRuns, as_beats, atrial_fibrillation_episodes, ventricular_runs
 from analysis.ventricular_fibrillation import ventricular_fibrillation_episodes
@@ -90,13 +90,13 @@ def ecg_rhythm(ecg: ArrayLike, beats: ArrayLike | None = None, *, rate_hz: float
     n_samples = int(np.shape(ecg)[-1])
     fibrillation = ventricular_fibrillation_episodes(ecg, rate_hz=rate_hz)
     poor = np.any([faulty for reason, faulty in quality.reasons.items() if reason not in _RHYTHM], axis=0)
-    covered = mask_of(quality.intervals[~poor], n_samples)
-    undetermined = difference(union(intervals_of(~covered), fibrillation.undetermined), fibrillation.episodes)
+    poor_intervals = difference([[0, n_samples]], quality.intervals[~poor])
+    undetermined = difference(union(poor_intervals, fibrillation.undetermined), fibrillation.episodes)
     classes = classify_beats(ecg, marks, rate_hz=rate_hz)
     p_waves = np.isfinite(delineate(ecg, marks, rate_hz=rate_hz).p_peak)
-    outside = ~mask_of(fibrillation.episodes, n_samples)[marks]
+    outside = ~_inside(marks, fibrillation.episodes)
     marks, classes, p_waves = marks[outside], classes[outside], p_waves[outside]
-    classes[mask_of(undetermined, n_samples)[marks]] = "Q"
+    classes[_inside(marks, undetermined)] = "Q"
     atrial = atrial_fibrillation_episodes(marks, rate_hz=rate_hz, classes=classes, p_waves=p_waves)
     return EcgRhythm(
         n_samples,
@@ -129,6 +129,11 @@ def ventricular_beats_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
 def supraventricular_beats_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
     """Return how many of the classified beats are supraventricular premature, in %; NaN as the others."""
     return _share_of_beats(ecg_rhythm(ecg, rate_hz=rate_hz), "S")
+
+
+def _inside(marks: NDArray[np.int64], intervals: _Intervals) -> NDArray[np.bool_]:
+    """Return which marks lie in any of ascending intervals that do not overlap."""
+    return np.asarray(np.searchsorted(intervals.ravel(), marks, side="right") % 2 == 1)
 
 
 def _share_of_time(rhythm: EcgRhythm, episodes: _Intervals) -> float:
