@@ -126,6 +126,7 @@ def _windows(
     raw = np.lib.stride_tricks.sliding_window_view(channels, cut, axis=-1)[:, starts]
     usable = _usable(raw)
     means = bridged(np.ascontiguousarray(raw)).reshape(*raw.shape[:2], -1, grid.factor).mean(axis=-1)
+    usable &= (means[..., 1:] == means[..., :-1]).mean(axis=-1) < _FLAT_SHARE
     places = np.linspace(-1.0, 1.0, means.shape[-1])
     basis = np.linalg.qr(np.polynomial.legendre.legvander(places, _TREND_ORDER))[0]
     size = np.abs(means).max(axis=-1)
@@ -135,11 +136,8 @@ def _windows(
 
 
 def _usable(windows: NDArray[Any]) -> _Bools:
-    """Return where few samples are missing and the values neither stand still nor sit at their extremes."""
-    missing = np.isnan(windows)
-    good = missing.mean(axis=-1) <= MOST_MISSING
-    still = (windows[..., 1:] == windows[..., :-1]) & ~missing[..., 1:]
-    good &= still.mean(axis=-1) < _FLAT_SHARE
+    """Return where few samples are missing and the values do not sit at their extremes."""
+    good = np.isnan(windows).mean(axis=-1) <= MOST_MISSING
     at_rails = np.zeros(good.shape)
     for extreme in (np.fmin, np.fmax):
         rail = extreme.reduce(windows, axis=-1)[..., np.newaxis] == windows

@@ -180,6 +180,13 @@ def test_a_hole_is_nan_and_its_surroundings_are_not(rng: np.random.Generator) ->
     assert np.nanmean(np.abs(found.rate_per_min[~touched] - truth[~touched])) < 1.0
 
 
+def test_light_held_between_slower_samples_is_not_taken_for_a_flat_line(rng: np.random.Generator) -> None:
+    light, accel, truth = run_of(rng, motion=0.0)
+    found = heart_rate(np.repeat(light, 5, axis=1), np.repeat(accel, 5, axis=1), rate_hz=250.0)
+    assert np.nanmean(np.abs(found.rate_per_min - truth)) < 1.0
+    assert np.isfinite(found.rate_per_min).mean() > 0.9
+
+
 def test_a_dead_channel_is_left_out(rng: np.random.Generator) -> None:
     light, accel, truth = run_of(rng, motion=0.0)
     light[1] = 3.0
