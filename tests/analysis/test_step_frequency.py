@@ -53,5 +53,7 @@ def test_the_grid_shows_the_norm_and_its_gaps(rate_hz: float) -> None:
     assert grid.size == GRID_HZ * whole_seconds(norm.size, rate_hz)
     grid_s = np.arange(grid.size) / GRID_HZ
     there = ((grid_s > 0.2) & (grid_s < 3.8)) | ((grid_s > 5.2) & (grid_s < 9.8))
-    np.testing.assert_allclose(grid[there], np.sin(2 * np.pi * grid_s[there]), atol=0.05)  # smoothed by 0.12 s
+    np.testing.assert_allclose(
+        grid[there], np.sin(2 * np.pi * grid_s[there]), atol=0.08
+    )  # smoothed by 0.12 s; at 15 Hz by 4 %, and lines
     assert np.isnan(grid[(grid_s > 4.2) & (grid_s < 4.8)]).all()
