@@ -8,10 +8,11 @@ For every window of some seconds and every rate of 30 to 210 per min, on a grid 
 3. Power spectra without a taper: the mean rate of a window is what is asked for, each beat counting alike.
    Amplitudes are weighted by the root of the frequency: motion and baseline have about 1/f of power, and an
    even background gives no rate an advantage.
-4. Spectra of one kind are scaled to their largest value and averaged over channels: light L, acceleration A.
+4. Spectra are scaled to their largest value; those of the axes are averaged: light L, acceleration A.
 5. A Wiener filter L / (L + A) lowers what moves as the arm does, by about half at most, for the same reason.
 6. The evidence of a rate is the filtered amplitude at it, the more so the more there is at twice the rate: a
    pulse wave has an overtone, and no evidence comes from an overtone alone.
+7. Any channel may be the one that sees the heart, so the evidence of several is their root mean square.
 
 Every window is judged alone, so a live signal gives what the whole recording gives.
 """
@@ -101,20 +102,21 @@ def evidence(
     for first in range(0, starts.size, at_once):
         block = starts[first : first + at_once]
         light, lit = _windows(ppg, block, width, grid)
-        power = _mean_power(light, lit, grid)
-        moving_power = np.zeros_like(power)
+        power = _power(light, lit, grid)
+        moving_power = np.zeros_like(power[0])
         if accel is not None and accel.shape[0]:
             moving, moved = _windows(accel, block, width, grid)
             rest = _unexplained(light, np.where(moved[..., np.newaxis], moving, 0.0), grid)
-            power = 0.5 * (power + _mean_power(rest, lit, grid))
-            moving_power = _mean_power(moving, moved, grid)
+            power = 0.5 * (power + _power(rest, lit, grid))
+            count = np.maximum(moved.sum(axis=0), 1)
+            moving_power = _power(moving, moved, grid).sum(axis=0) / count[:, np.newaxis]
         total = power + moving_power
         clean = np.sqrt(power) * np.divide(power, total, out=np.zeros_like(power), where=total > 0.0)
-        largest = clean[:, _RATES].max(axis=1, keepdims=True)
-        clean /= np.where(largest > 0.0, largest, 1.0)
-        strength = clean[:, _RATES] * (1.0 + clean[:, _OVERTONES])
+        clean = _shares(clean, clean[..., _RATES].max(axis=-1))
+        strength = clean[..., _RATES] * (1.0 + clean[..., _OVERTONES])
+        strength = np.sqrt((_shares(strength, strength.sum(axis=-1)) ** 2).sum(axis=0))
         strength[~lit.any(axis=0)] = np.nan
-        found[first : first + block.size] = strength / strength.sum(axis=1, keepdims=True)
+        found[first : first + block.size] = strength / strength.sum(axis=-1, keepdims=True)
     return found
 
 
@@ -161,12 +163,14 @@ def _unexplained(light: _Floats, moving: _Floats, grid: Grid) -> _Floats:
     return np.asarray((light - weights.transpose(0, 2, 1) @ delayed).transpose(1, 0, 2))
 
 
-def _mean_power(values: _Floats, usable: _Bools, grid: Grid) -> _Floats:
-    """Return the mean power spectrum of usable channels, each scaled to its largest, (n_windows, n_bins)."""
+def _power(values: _Floats, usable: _Bools, grid: Grid) -> _Floats:
+    """Return power spectra scaled to their largest value, shape (..., n_bins), 0 where not usable."""
     amplitudes = fft.rfft(values, grid.n_fft, axis=-1)[..., : 2 * HIGHEST_PER_MIN + 1]
     power = (amplitudes.real**2 + amplitudes.imag**2) * np.arange(amplitudes.shape[-1])
-    largest = power[..., _RATES].max(axis=-1)
-    power *= np.divide(1.0, largest, out=np.zeros_like(largest), where=usable & (largest > 0.0))[
-        ..., np.newaxis
-    ]
-    return np.asarray(power.sum(axis=0) / np.maximum(usable.sum(axis=0), 1)[:, np.newaxis])
+    return _shares(power, np.where(usable, power[..., _RATES].max(axis=-1), 0.0))
+
+
+def _shares(rows: _Floats, whole: _Floats) -> _Floats:
+    """Return the rows, each over its whole; 0 where that is 0."""
+    factors = np.divide(1.0, whole, out=np.zeros_like(whole), where=whole > 0.0)
+    return np.asarray(rows * factors[..., np.newaxis])
