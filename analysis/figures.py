@@ -35,6 +35,21 @@ _CLARKE_LINES: Final = (
     ((240, 70), (550, 70)),
     ((0, 70), (70, 70)),
 )
+_ZONES_AT: Final = {
+    "clarke": (
+        *(("A", 480, 500), ("B", 395, 490), ("B", 500, 330), ("C", 160, 480), ("C", 165, 20)),
+        *(("D", 30, 130), ("D", 470, 130), ("E", 30, 480), ("E", 470, 30)),
+    ),
+    "parkes_1": (
+        *(("A", 480, 520), ("B", 330, 520), ("B", 520, 340), ("C", 180, 520), ("C", 500, 170)),
+        *(("D", 85, 520), ("D", 500, 60), ("E", 20, 520)),
+    ),
+    "parkes_2": (
+        *(("A", 480, 520), ("B", 340, 520), ("B", 520, 340), ("C", 170, 520), ("C", 500, 170)),
+        *(("D", 85, 520), ("D", 500, 60), ("E", 20, 520)),
+    ),
+}
+"""Grid -> where the letters of its zones stand, in mg/dL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +64,12 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points; `dashed` for limits, with an optional label at its end."""
+    """A line through points; `dashed` for limits, `told` if the value it ends with stands beside it."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
-    label: str = ""
     dashed: bool = False
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +90,24 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter at a place, such as the name of a zone."""
+
+    x: float
+    y: float
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bars:
-    """One bar for each label, NaN for none, and a limit to compare them with."""
+    """One bar along the x axis for each label, NaN for none, and a limit to compare them with."""
 
     labels: tuple[str, ...]
     values: tuple[float, ...]
     limit: float | None = None
 
 
-Mark: TypeAlias = Line | Points | Span | Bars
+Mark: TypeAlias = Line | Points | Span | Letter | Bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +121,7 @@ class Figure:
     of
         What it shows that of, such as a quantity.
     x, y
-        Axes; x has no numbers where the marks are bars.
+        Axes; y has no numbers where the marks are bars. Of equal length where `square`.
     marks
         In the order of drawing.
     groups
@@ -110,6 +134,7 @@ class Figure:
     y: Axis
     marks: tuple[Mark, ...]
     groups: tuple[str, ...] = ()
+    square: bool = False
 
 
 def bland_altman_figure(
@@ -145,7 +170,7 @@ def bland_altman_figure(
     ends = [end for mark in marks if isinstance(mark, Span) for end in (mark.low, mark.high)]
     marks.append(Points(_plain(means), _plain(differences)))
     marks += [
-        Line((horizontal.low, horizontal.high), (value, value), f"{value:.3g}", dashed=value != limits.bias)
+        Line((horizontal.low, horizontal.high), (value, value), dashed=value != limits.bias, told=True)
         for value in map(float, found)
     ]
     vertical = _axis("difference", unit, np.concatenate([differences, found, ends, [0.0]]))
@@ -178,7 +203,13 @@ def error_grid_figure(reference_mgdl: ArrayLike, test_mgdl: ArrayLike, *, grid: 
         "glucose",
         Axis("reference", "mg/dL", 0.0, top),
         Axis("device", "mg/dL", 0.0, top),
-        (Line((0.0, top), (0.0, top), dashed=True), *lines, Points(_plain(x[whole]), _plain(y[whole]))),
+        (
+            Line((0.0, top), (0.0, top), dashed=True),
+            *lines,
+            Points(_plain(x[whole]), _plain(y[whole])),
+            *(Letter(float(at_x), float(at_y), zone) for zone, at_x, at_y in _ZONES_AT[grid]),
+        ),
+        square=True,
     )
 
 
@@ -228,9 +259,8 @@ def recruitment_figure(labels: Sequence[str], has: Sequence[float], wanted: Sequ
     if not shares:
         return None
     bars = Bars(tuple(names), tuple(min(share, 200.0) for share in shares), 100.0)
-    return Figure(
-        "recruitment", "", Axis("", "1", 0.0, float(len(shares))), Axis("of_required", "%", 0.0, 200.0), (bars,)
-    )
+    rows = Axis("", "1", 0.0, float(len(shares)))
+    return Figure("recruitment", "", Axis("of_required", "%", 0.0, 200.0), rows, (bars,))
 
 
 def strip_figure(
@@ -281,9 +311,9 @@ def _rms_figure(
     values = np.sqrt(squares / np.where(counts > 0, counts, np.nan))
     named = tuple(f"{label} (n = {count})" for label, count in zip(labels, counts.tolist(), strict=True))
     largest = float(np.nanmax(np.append(values, limit if limit is not None else 0.0)))
-    vertical = replace(axis, high=largest * (1.0 + 2.0 * _MARGIN) or 1.0)
-    bars = Bars(named, _plain(values), limit)
-    return Figure(kind, quantity, Axis("", "1", 0.0, float(len(named))), vertical, (bars,))
+    along = replace(axis, high=largest * (1.0 + 2.0 * _MARGIN) or 1.0)
+    rows = Axis("", "1", 0.0, float(len(named)))
+    return Figure(kind, quantity, along, rows, (Bars(named, _plain(values), limit),))
 
 
 def _axis(label: str, unit: str, values: _Floats) -> Axis:

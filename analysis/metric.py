@@ -51,11 +51,14 @@ class Fact:
     of
         Where it is a percentage: the fact that says of how many, such as `pairs`. So a plan can tell how many
         more are wanted.
+    title_fr
+        The title in French.
     """
 
     title: str
     unit: str = "1"
     of: str = ""
+    title_fr: str = ""
 
 
 @dataclass(frozen=True, slots=True)

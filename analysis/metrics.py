@@ -123,10 +123,17 @@ _OXIMETRY: Final = Study(
     },
     {
         **PAIRED_FACTS,
-        "excluded_reference_missing": Fact("moments without a reference"),
-        "excluded_reference_out_of_range": Fact("moments with a reference out of range"),
-        "excluded_test_missing": Fact("moments at which the device showed nothing"),
-        "excluded_test_no_saturation": Fact("moments at which the device showed no possible saturation"),
+        "excluded_reference_missing": Fact("moments without a reference", title_fr="moments sans référence"),
+        "excluded_reference_out_of_range": Fact(
+            "moments with a reference out of range", title_fr="moments dont la référence est hors plage"
+        ),
+        "excluded_test_missing": Fact(
+            "moments at which the device showed nothing", title_fr="moments où le dispositif n'a rien affiché"
+        ),
+        "excluded_test_no_saturation": Fact(
+            "moments at which the device showed no possible saturation",
+            title_fr="moments où le dispositif a affiché une saturation impossible",
+        ),
     },
     oximetry.design_facts,
     OximeterPairs.gather([]),
@@ -142,10 +149,18 @@ _BEATS: Final = Study(
         "qrs_jitter": _qrs(beat_detection.jitter, "standard deviation within records", "ms"),
     },
     {
-        "records": Fact("records with reference beats after the learning time"),
-        "records_without_beats": Fact("records without reference beats after the learning time"),
-        "paced_records": Fact("records with paced beats"),
-        "reference_beats": Fact("reference beats"),
+        "records": Fact(
+            "records with reference beats after the learning time",
+            title_fr="enregistrements avec des battements de référence après l'apprentissage",
+        ),
+        "records_without_beats": Fact(
+            "records without reference beats after the learning time",
+            title_fr="enregistrements sans battement de référence après l'apprentissage",
+        ),
+        "paced_records": Fact(
+            "records with paced beats", title_fr="enregistrements avec des battements stimulés"
+        ),
+        "reference_beats": Fact("reference beats", title_fr="battements de référence"),
     },
     beat_detection.design_facts,
     (),
@@ -157,10 +172,15 @@ _SIGNALS: Final = Study(
         for name, metric in SIGNAL_METRICS.items()
     },
     {
-        "subjects": Fact("subjects"),
-        "recordings": Fact("recordings"),
-        "recordings_without_value": Fact("recordings whose signal allows no value for some metric"),
-        "valued_recordings": Fact("recordings with all values"),
+        "subjects": Fact("subjects", title_fr="sujets"),
+        "recordings": Fact("recordings", title_fr="enregistrements"),
+        "recordings_without_value": Fact(
+            "recordings whose signal allows no value for some metric",
+            title_fr="enregistrements dont le signal ne permet pas toutes les valeurs",
+        ),
+        "valued_recordings": Fact(
+            "recordings with all values", title_fr="enregistrements avec toutes les valeurs"
+        ),
     },
     signal_study.design_facts,
     (),

@@ -237,24 +237,46 @@ def read_rate_percent(study: PairedStudy, statistics: Statistics) -> float:
 
 PAIRED_FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
     {
-        "subjects": Fact("subjects with pairs"),
-        "pairs": Fact("pairs"),
-        "fewest_pairs_per_subject": Fact("pairs of the subject that has fewest"),
-        "most_pairs_per_subject": Fact("pairs of the subject that has most"),
-        "excluded": Fact("moments that make no pair"),
-        "read_rate_percent": Fact("moments with a value of the device", "%"),
-        "reference_smallest": Fact("smallest reference"),
-        "reference_largest": Fact("largest reference"),
-        "smallest_band_share_percent": Fact("share of the pairs in the band that has fewest", "%", "pairs"),
-        "female_subjects": Fact("female subjects"),
-        "male_subjects": Fact("male subjects"),
-        "sexes": Fact("sexes among the subjects"),
-        "smaller_sex_share_percent": Fact("share of the subjects of the rarer sex", "%", "subjects"),
-        "age_span_years": Fact("years between the youngest and the oldest subject", "a"),
-        "youngest_years": Fact("age of the youngest subject", "a"),
-        "oldest_years": Fact("age of the oldest subject", "a"),
-        "darkly_pigmented_subjects": Fact("darkly pigmented subjects"),
-        "darkly_pigmented_share_percent": Fact("share of darkly pigmented subjects", "%", "subjects"),
+        "subjects": Fact("subjects with pairs", title_fr="sujets avec des paires"),
+        "pairs": Fact("pairs", title_fr="paires"),
+        "fewest_pairs_per_subject": Fact(
+            "pairs of the subject that has fewest", title_fr="paires du sujet qui en a le moins"
+        ),
+        "most_pairs_per_subject": Fact(
+            "pairs of the subject that has most", title_fr="paires du sujet qui en a le plus"
+        ),
+        "excluded": Fact("moments that make no pair", title_fr="moments qui ne forment pas de paire"),
+        "read_rate_percent": Fact(
+            "moments with a value of the device", "%", title_fr="moments avec une valeur du dispositif"
+        ),
+        "reference_smallest": Fact("smallest reference", title_fr="plus petite référence"),
+        "reference_largest": Fact("largest reference", title_fr="plus grande référence"),
+        "smallest_band_share_percent": Fact(
+            "share of the pairs in the band that has fewest",
+            "%",
+            "pairs",
+            title_fr="part des paires dans la tranche qui en a le moins",
+        ),
+        "female_subjects": Fact("female subjects", title_fr="sujets féminins"),
+        "male_subjects": Fact("male subjects", title_fr="sujets masculins"),
+        "sexes": Fact("sexes among the subjects", title_fr="sexes parmi les sujets"),
+        "smaller_sex_share_percent": Fact(
+            "share of the subjects of the rarer sex",
+            "%",
+            "subjects",
+            title_fr="part des sujets du sexe le plus rare",
+        ),
+        "age_span_years": Fact(
+            "years between the youngest and the oldest subject",
+            "a",
+            title_fr="années entre le plus jeune et le plus âgé",
+        ),
+        "youngest_years": Fact("age of the youngest subject", "a", title_fr="âge du plus jeune sujet"),
+        "oldest_years": Fact("age of the oldest subject", "a", title_fr="âge du plus âgé"),
+        "darkly_pigmented_subjects": Fact("darkly pigmented subjects", title_fr="sujets à peau foncée"),
+        "darkly_pigmented_share_percent": Fact(
+            "share of darkly pigmented subjects", "%", "subjects", title_fr="part des sujets à peau foncée"
+        ),
     }
 )
 """What `paired_facts` may know of a sample."""

@@ -86,6 +86,7 @@ def evaluate(
     verdict = judge_protocol(protocol, facts, measurements)
     document: dict[str, Any] = {
         "protocol": protocol.id,
+        "measurand": protocol.measurand,
         "protocol_hash": _hash(json.dumps(dataclasses.asdict(protocol), sort_keys=True)),
         "software_version": importlib.metadata.version("living-lab"),
         "sources": [_source(source) for source in evidence.sources],

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from analysis.figures import Figure
+from analysis.metrics import STUDIES
 from lab_api.report.document_figures import agreement_figures, recruitment, worst_figures
 from lab_api.report.phrases import Phrases
 
@@ -159,7 +160,7 @@ def _sample(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
     facts = {name: value for name, value in document["facts"].items() if value is not None}
     if facts:
         yield Heading(2, say("sample"))
-        rows = tuple((say(name), say.number(value)) for name, value in facts.items())
+        rows = tuple(_fact(name, value, document, say) for name, value in facts.items())
         yield Table((say("fact"), say("value")), rows, (0.7, 0.3))
     detailed = [
         (say.title(criterion), say(name), say.number(value))
@@ -169,6 +170,13 @@ def _sample(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
     if detailed:
         yield Heading(2, say("details"))
         yield from _cut((say("criterion"), say("metric"), say("value")), detailed, (0.5, 0.3, 0.2), say)
+
+
+def _fact(name: str, value: float, document: Mapping[str, Any], say: Phrases) -> tuple[str, str]:
+    study = STUDIES.get(document.get("measurand", ""))  # older documents do not say
+    if study is None or name not in study.facts:
+        return say(name), say.number(value)
+    return say.fact(study.facts[name]), say.with_unit(value, study.facts[name].unit)
 
 
 def _figures(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
@@ -320,7 +328,8 @@ def _said_of_gaps(document: Mapping[str, Any], say: Phrases) -> str:
     if not gaps:
         return say("whole")
     n_sources = len({source["id"] for source, _, _ in gaps})
-    return say("with_gaps", n=len(gaps), sources=n_sources, all=len(document["sources"]))
+    key = "with_a_gap" if len(gaps) == 1 else "with_gaps"
+    return say(key, n=len(gaps), sources=n_sources, all=len(document["sources"]))
 
 
 def _name(stream: Mapping[str, Any]) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from analysis.figures import Axis, Bars, Figure, Line, Points, Span
+from analysis.figures import Axis, Bars, Figure, Letter, Line, Points, Span
 
 WIDTH: Final = 480.0
 HEIGHT: Final = 300.0
 SHAPES: Final = ("circle", "square", "triangle", "cross")
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 46.0, 26.0, 44.0
+_LEFT, _LEFT_OF_BARS, _RIGHT, _TOP, _BOTTOM = 62.0, 170.0, 46.0, 26.0, 44.0
 _FONT: Final = 9.0
 _TICKS: Final = 5
 _MOST_POINTS: Final = 5_000  # more hide one another, and make a page that no browser wants
@@ -77,16 +77,17 @@ def layout(figure: Figure, *, say: Callable[[str], str], number: Callable[[float
     sheet = _Sheet(figure)
     title = say(figure.kind) + (f": {say(figure.of)}" if figure.of else "")
     drawn: list[Primitive] = [Text(_LEFT, 14.0, title, size=10.0)]
-    bars = any(isinstance(mark, Bars) for mark in figure.marks)
     drawn += [
-        _box(_LEFT, sheet.y(span.high), WIDTH - _RIGHT, sheet.y(span.low), _SPAN)
+        _box(sheet.left, sheet.y(span.high), sheet.right, sheet.y(span.low), _SPAN)
         for span in figure.marks
         if isinstance(span, Span)
     ]
-    drawn += _axes(figure, sheet, say, number, with_x=not bars)
+    drawn += _axes(figure, sheet, say, number)
     for mark in figure.marks:
         if isinstance(mark, Line):
-            drawn += _line(mark, sheet)
+            drawn += _line(mark, sheet, number)
+        elif isinstance(mark, Letter):
+            drawn.append(Text(sheet.x(mark.x), sheet.y(mark.y) + 4, mark.letter, "middle", 12.0))
         elif isinstance(mark, Points):
             drawn += _points(mark, sheet)
         elif isinstance(mark, Bars):
@@ -96,18 +97,23 @@ def layout(figure: Figure, *, say: Callable[[str], str], number: Callable[[float
 
 
 class _Sheet:
-    """Places on paper of values on the axes."""
+    """Places on paper of values on the axes: the room that a figure's frame has, and the scales in it."""
 
     def __init__(self, figure: Figure) -> None:
         self._x, self._y = figure.x, figure.y
+        bars = any(isinstance(mark, Bars) for mark in figure.marks)
+        self.left = _LEFT_OF_BARS if bars else _LEFT
+        self.right, self.bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+        if figure.square:
+            self.right = self.left + self.bottom - _TOP
 
     def x(self, value: float) -> float:
         share = (value - self._x.low) / (self._x.high - self._x.low or 1.0)
-        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 2)
+        return round(self.left + min(max(share, 0.0), 1.0) * (self.right - self.left), 2)
 
     def y(self, value: float) -> float:
         share = (value - self._y.low) / (self._y.high - self._y.low or 1.0)
-        return round(HEIGHT - _BOTTOM - min(max(share, 0.0), 1.0) * (HEIGHT - _TOP - _BOTTOM), 2)
+        return round(self.bottom - min(max(share, 0.0), 1.0) * (self.bottom - _TOP), 2)
 
 
 def ticks(axis: Axis) -> list[float]:
@@ -123,38 +129,32 @@ def ticks(axis: Axis) -> list[float]:
 
 
 def _axes(
-    figure: Figure,
-    sheet: _Sheet,
-    say: Callable[[str], str],
-    number: Callable[[float], str],
-    *,
-    with_x: bool,
+    figure: Figure, sheet: _Sheet, say: Callable[[str], str], number: Callable[[float], str]
 ) -> Iterator[Primitive]:
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    yield Stroke(((_LEFT, _TOP), (_LEFT, bottom), (right, bottom)))
-    for value in ticks(figure.y):
-        at = sheet.y(value)
-        yield Stroke(((_LEFT - 4, at), (_LEFT, at)))
-        yield Text(_LEFT - 6, at + 3, number(value), "end")
-    yield Text(14.0, (_TOP + bottom) / 2, _named(figure.y, say), "middle", upright=True)
-    if not with_x:
-        return
+    left, right, bottom = sheet.left, sheet.right, sheet.bottom
+    yield Stroke(((left, _TOP), (left, bottom), (right, bottom)))
+    if figure.y.label:
+        for value in ticks(figure.y):
+            at = sheet.y(value)
+            yield Stroke(((left - 4, at), (left, at)))
+            yield Text(left - 6, at + 3, number(value), "end")
+        yield Text(14.0, (_TOP + bottom) / 2, _named(figure.y, say), "middle", upright=True)
     for value in ticks(figure.x):
         at = sheet.x(value)
         yield Stroke(((at, bottom), (at, bottom + 4)))
         yield Text(at, bottom + 14, number(value), "middle")
-    yield Text((_LEFT + right) / 2, HEIGHT - 8, _named(figure.x, say), "middle")
+    yield Text((left + right) / 2, HEIGHT - 8, _named(figure.x, say), "middle")
 
 
 def _named(axis: Axis, say: Callable[[str], str]) -> str:
     return say(axis.label) + (f" ({axis.unit})" if axis.unit not in ("", "1") else "")
 
 
-def _line(line: Line, sheet: _Sheet) -> Iterator[Primitive]:
+def _line(line: Line, sheet: _Sheet, number: Callable[[float], str]) -> Iterator[Primitive]:
     places = tuple((sheet.x(x), sheet.y(y)) for x, y in zip(line.x, line.y, strict=True))
     yield Stroke(places, _GREY if line.dashed else "#222222", 1.0, dashed=line.dashed)
-    if line.label:
-        yield Text(places[-1][0] + 3, places[-1][1] + 3, line.label)
+    if line.told:
+        yield Text(places[-1][0] + 3, places[-1][1] + 3, number(line.y[-1]))
 
 
 def _points(points: Points, sheet: _Sheet) -> Iterator[Primitive]:
@@ -165,19 +165,19 @@ def _points(points: Points, sheet: _Sheet) -> Iterator[Primitive]:
 
 
 def _bars(bars: Bars, sheet: _Sheet, number: Callable[[float], str]) -> Iterator[Primitive]:
-    for place, (label, value) in enumerate(zip(bars.labels, bars.values, strict=True)):
-        left, right = sheet.x(place + 0.2), sheet.x(place + 0.8)
-        middle, bottom = (left + right) / 2, HEIGHT - _BOTTOM
+    n = len(bars.labels)
+    for row, (label, value) in enumerate(zip(bars.labels, bars.values, strict=True)):
+        top, bottom = sheet.y(n - row - 0.2), sheet.y(n - row - 0.8)
+        middle = (top + bottom) / 2
         if math.isfinite(value):
-            yield _box(left, sheet.y(value), right, bottom, _COLOURS[0])
-            yield Text(middle, sheet.y(value) - 3, number(value), "middle")
-        room = max(6, round((right - left) / 0.6 / 4.6))
-        for line, words in enumerate(_wrapped(label, room)):
-            yield Text(middle, bottom + 11 + 9 * line, words, "middle", size=7.5)
+            yield _box(sheet.left, top, sheet.x(value), bottom, _COLOURS[0])
+            yield Text(sheet.x(value) + 4, middle + 3, number(value))
+        lines = _wrapped(label, 34)
+        for line, words in enumerate(lines):
+            yield Text(sheet.left - 6, middle + 3 + 8 * (line - (len(lines) - 1) / 2), words, "end", size=7.5)
     if bars.limit is not None:
-        at = sheet.y(bars.limit)
-        yield Stroke(((_LEFT, at), (WIDTH - _RIGHT, at)), "#222222", 1.0, dashed=True)
-        yield Text(WIDTH - _RIGHT + 3, at + 3, number(bars.limit))
+        at = sheet.x(bars.limit)
+        yield Stroke(((at, _TOP - 2), (at, sheet.bottom)), "#222222", 1.0, dashed=True)
 
 
 def _legend(figure: Figure, say: Callable[[str], str]) -> Iterator[Primitive]:

@@ -12,6 +12,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Final
 
+from analysis.metric import Fact
+
 LANGUAGES: Final = ("en", "fr")
 
 _BOTH: Final[Mapping[str, list[str]]] = MappingProxyType(
@@ -50,3 +52,7 @@ class Phrases:
         """Return the title of a rule of a clinical protocol."""
         french = of.get("title_fr") if self.language == "fr" else ""
         return str(french or of["title"])
+
+    def fact(self, fact: Fact) -> str:
+        """Return the title of a fact about a sample."""
+        return (fact.title_fr if self.language == "fr" else "") or fact.title

@@ -77,6 +77,7 @@ class EvaluationModel(BaseModel):
 
     id: str = Field(examples=[_ID])
     protocol: str
+    measurand: str = Field(default="", description="What kind of evidence it judges")
     protocol_hash: str
     software_version: str
     sources: list[SourceModel]

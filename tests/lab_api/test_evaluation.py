@@ -204,7 +204,7 @@ def test_the_report_is_a_page_that_names_every_gap_and_runs_nothing(store: Sqlit
     assert page == html(document)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    for said in ("rests on data with 1 gaps", "gw/strap/ecg", "20 s", "5000", "undeclared", "96.67 %"):
+    for said in ("rests on data with 1 gap,", "gw/strap/ecg", "20 s", "5000", "undeclared", "96.67 %"):
         assert said in page
     assert document["id"] in page
 

@@ -1,0 +1,206 @@
+"""The evidence report: page and paper say the same, in two languages, the same every time, and run nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+import tomllib
+from html.parser import HTMLParser
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.figures import Axis
+from analysis.metrics import STUDIES
+from lab_api.evaluation import evaluate
+from lab_api.evidence.sources import from_tables
+from lab_api.report.content import Drawing, Heading, Paragraph, Table, content
+from lab_api.report.drawing import HEIGHT, WIDTH, Stroke, layout, ticks
+from lab_api.report.page import html
+from lab_api.report.paper import pdf
+from lab_api.report.phrases import LANGUAGES, Phrases
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import Criterion, Pairing, Provenance, Requirement, Statistics
+
+LAB = Provenance("the lab's handbook, <page 3>", "unconfirmed", "4.2")
+GLUCOSE = ClinicalProtocol(
+    id="own",
+    title="Own glucose",
+    title_fr="Glycémie maison",
+    edition="1",
+    status="draft",
+    measurand="glucose",
+    pairing=Pairing(300.0, LAB, rule="nearest"),
+    statistics=Statistics(bootstrap_replicates=200, band_edges=(20.0, 100.0, 600.0)),
+    design=(Requirement("subjects", "subjects", "subjects", ">=", "1", LAB, limit=10, title_fr="sujets"),),
+    criteria=(
+        Criterion("mape", "mean relative difference", "glucose_mape", "<=", "%", LAB, limit=10.0),
+        Criterion("bias", "mean bias", "glucose_bias", "report", "mg/dL", LAB),
+    ),
+    notes=("Read the labels.",),
+    notes_fr=("Lire les étiquettes.",),
+)
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    lines = ["subject,time,reference,test"]
+    for subject in range(12):
+        for k in range(5):
+            reference = float(np.exp(rng.normal(4.8, 0.4)))
+            test = "" if (subject, k) == (3, 2) else f"{reference * rng.normal(1, 0.06):.1f}"
+            lines.append(f"S-{subject},2026-03-{1 + subject:02}T09:{k:02}:00+01:00,{reference:.1f},{test}")
+    path = tmp_path_factory.mktemp("study") / "pairs.csv"
+    path.write_text("\n".join(lines))
+    return evaluate(from_tables([path], GLUCOSE), GLUCOSE, {"firmware": "1.4.2 <b>"}).document
+
+
+class Checker(HTMLParser):
+    """Notes what a page consists of and what it would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "col", "br", "input"):
+            self.open.append(tag)
+        self.loads += [f"{name}={value}" for name, value in attrs if name in ("src", "href", "srcset")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_is_whole_and_loads_and_runs_nothing(document: dict[str, Any], language: str) -> None:
+    page = html(document, language)
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert checker.loads == []
+    assert "script" not in checker.tags
+    assert "<b>" not in page
+    assert "1.4.2 <b>" in "".join(checker.text)
+    assert checker.tags.count("svg") >= 4
+    assert checker.tags.count("h1") == 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_and_paper_are_the_same_every_time(document: dict[str, Any], language: str) -> None:
+    assert html(document, language) == html(document, language)
+    assert pdf(document, language) == pdf(document, language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_paper_is_a_pdf_that_names_its_evaluation_and_language(document: dict[str, Any], language: str) -> None:
+    paper = pdf(document, language)
+    assert paper.startswith(b"%PDF-")
+    assert paper.rstrip().endswith(b"%%EOF")
+    assert document["id"].encode() in paper
+    assert len(re.findall(rb"/Type /Page\b", paper)) >= 2
+    assert io.BytesIO(paper).getbuffer().nbytes < 1_000_000
+
+
+def test_the_report_says_all_that_a_reviewer_needs(document: dict[str, Any]) -> None:
+    said = spoken(document, "en")
+    for words in (
+        "PASS: Own glucose",
+        "edition 1, draft",
+        "firmware: 1.4.2 <b>",
+        "4.2, the lab's handbook, <page 3>",
+        "memory, UNCONFIRMED",
+        "From memory, to be confirmed against the standard: pairing, subjects, mape, bias.",
+        "Read the labels.",
+        "the device showed no value",
+        "percentile bootstrap of 12 subjects with all their pairs, 200 replicates, seed 1",
+        document["id"],
+        document["protocol_hash"],
+        document["sources"][0]["content_hash"],
+        "not a medical device",
+    ):
+        assert words in said, words
+
+
+def test_the_french_report_is_french(document: dict[str, Any]) -> None:
+    said = spoken(document, "fr")
+    for words in (
+        "CONFORME: Glycémie maison",
+        "Lire les étiquettes.",
+        "De mémoire, à confirmer dans la norme",
+        "mémoire, NON CONFIRMÉ",
+        "le dispositif n'a rien affiché",
+        "sujets",
+        "pas un dispositif médical",
+    ):
+        assert words in said, words
+    value = document["verdict"]["criteria"][0]["value"]
+    assert f"{value:.4g}".replace(".", ",") in said
+
+
+def test_older_documents_still_make_a_report(document: dict[str, Any]) -> None:
+    added = ("measurand", "about", "statistics", "pairing", "examples", "excluded")
+    older = {key: value for key, value in document.items() if key not in added}
+    assert "mean relative difference" in html(older)
+    assert pdf(older).startswith(b"%PDF-")
+
+
+def test_a_long_list_is_cut_and_says_how_much_is_left(document: dict[str, Any]) -> None:
+    moment = document["excluded"][0]
+    longer = document | {"excluded": [moment | {"time_ns": k} for k in range(100)]}
+    assert "and 40 more, in the report as JSON" in spoken(longer, "en")
+
+
+def test_every_phrase_exists_in_both_languages_with_the_same_gaps_to_fill() -> None:
+    text = (resources.files("lab_api.report") / "phrases.toml").read_text(encoding="utf-8")
+    for key, phrases in tomllib.loads(text).items():
+        assert len(phrases) == len(LANGUAGES), key
+        assert all(phrases), key
+        names = [sorted(re.findall(r"\{(\w+)", phrase)) for phrase in phrases]
+        assert names[0] == names[1], key
+
+
+def test_every_fact_of_a_sample_has_a_french_title() -> None:
+    lacking = [name for study in STUDIES.values() for name, fact in study.facts.items() if not fact.title_fr]
+    assert lacking == []
+
+
+def test_figures_stay_on_their_sheet(document: dict[str, Any]) -> None:
+    say = Phrases("en")
+    for block in content(document, say):
+        if not isinstance(block, Drawing):
+            continue
+        for primitive in layout(block.figure, say=say, number=say.number):
+            places = primitive.points if isinstance(primitive, Stroke) else [(primitive.x, primitive.y)]
+            assert all(-0.01 <= x <= WIDTH and -0.01 <= y <= HEIGHT for x, y in places), primitive
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-40, 43.7), (97.1, 97.4), (0, 550), (1e-6, 3e-6), (5, 5)])
+def test_ticks_are_round_ascending_and_within_the_axis(low: float, high: float) -> None:
+    found = ticks(Axis("x", "", low, high))
+    assert found == sorted(set(found))
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    assert 1 <= len(found) <= 11
+
+
+def spoken(document: dict[str, Any], language: str) -> str:
+    """Return every word of the report's blocks."""
+    words: list[str] = []
+    for block in content(document, Phrases(language)):
+        if isinstance(block, Heading | Paragraph):
+            words.append(block.words)
+        elif isinstance(block, Table):
+            words += [*block.heads, *(cell for row in block.rows for cell in row)]
+    return "\n".join(words)
