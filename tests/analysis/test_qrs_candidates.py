@@ -12,7 +12,7 @@ from scipy import signal
 
 from analysis.detection import compare_beats, gross, read_annotations
 from analysis.heartbeats import detect_qrs, detect_qrs_batch
-from analysis.qrs_candidates import percentile_of_blocks
+from analysis.qrs_candidates import _box_mean, percentile_of_blocks
 from firmware_sim.signals.ecg import clean_ecg_uv
 
 RATE_HZ = 250.0
@@ -207,3 +207,11 @@ def test_percentiles_of_blocks_are_those_of_a_plain_loop(n: int, rng: np.random.
     for percentile in (30, 50):
         found = percentile_of_blocks(of_block, percentile, least=least)
         assert found.tolist() == slow_percentile(of_block.tolist(), percentile, least.tolist())
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 12, 13, 24])
+def test_a_box_mean_is_that_of_each_window(width: int, rng: np.random.Generator) -> None:
+    values = rng.random((2, 50))
+    padded = np.pad(values, ((0, 0), (width // 2, width - 1 - width // 2)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=-1)
+    np.testing.assert_allclose(_box_mean(values, width), windows.mean(axis=-1), rtol=1e-14)
