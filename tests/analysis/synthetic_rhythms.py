@@ -23,6 +23,8 @@ WAVES = {
     ),
     # ventricular: 160 ms wide, no P, T the other way
     "V": ((1500.0, 0.0, 0.030), (-700.0, 0.075, 0.030), (-500.0, 0.30, 0.060)),
+    # ventricular from high in the septum: hardly wider than normal, the other way round
+    "W": ((-1300.0, 0.0, 0.0125), (-300.0, 0.27, 0.045)),
     # bundle branch block: P, and a wide and notched complex
     "B": (P, (800.0, -0.02, 0.022), (600.0, 0.045, 0.026), (-300.0, 0.28, 0.050)),
     # fusion: three quarters of the normal beat and three tenths of the ventricular one

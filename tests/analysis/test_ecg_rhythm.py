@@ -65,6 +65,8 @@ def test_every_rhythm_is_told_in_its_place_and_noise_is_undetermined(rng: np.ran
     # the detector of AF averages over some 50 beats, that of VF decides in windows of 8 s
     assert found.atrial_fibrillation / RATE_HZ == pytest.approx(np.array([truth_s["AF"]]), abs=25.0)
     assert found.ventricular_fibrillation / RATE_HZ == pytest.approx(np.array([truth_s["VF"]]), abs=5.0)
+    # what else is undetermined are the seconds between beats and fibrillation
+    assert total_length(found.undetermined) / RATE_HZ == pytest.approx(60.0, abs=10.0)
     assert found.undetermined[-1] / RATE_HZ == pytest.approx(np.array(truth_s["noise"]), abs=11.0)
     assert total_length(intersection(found.atrial_fibrillation, found.undetermined)) == 0
     assert total_length(intersection(found.ventricular_fibrillation, found.undetermined)) == 0
