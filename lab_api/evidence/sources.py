@@ -89,7 +89,8 @@ def from_tables(
     DefinitionError
         If the protocol judges something else, or a table has a mistake; names file, line and column.
     """
-    return _joined([tables.from_table(path, protocol) for path in paths], protocol, subjects)
+    from_table = _OF_MEASURAND[protocol.measurand].from_table
+    return _joined([from_table(path, protocol) for path in paths], protocol, subjects)
 
 
 def from_recordings(recordings: Sequence[Recording], protocol: ClinicalProtocol) -> Evidence:
@@ -184,10 +185,11 @@ def _joined(
 
 @dataclass(frozen=True, slots=True)
 class _Measurand:
-    """How evidence of one kind is taken from a session, and joined."""
+    """How evidence of one kind is taken from a session or a table, and joined."""
 
     from_session: Callable[[SessionStore, Session, ClinicalProtocol], Part]
     joined: Callable[[Sequence[Part], SubjectFacts], Any]
+    from_table: Callable[[Path, ClinicalProtocol], Part] = tables.from_table
 
 
 _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(

@@ -129,6 +129,11 @@ def from_table(path: Path, protocol: ClinicalProtocol) -> Part:
             f"{protocol.id} judges {protocol.measurand}, expected one of {', '.join(QUANTITIES)}"
         )
     rows, sha256 = read_table(path, _NEEDED)
+    return of_rows(rows, protocol, path=path, sha256=sha256)
+
+
+def of_rows(rows: Sequence[Row], protocol: ClinicalProtocol, *, path: Path, sha256: str) -> Part:
+    """Return the pairs in the lines of a table that have `subject`, `reference` and `test`; as `from_table`."""
     quantities = {quantity.name: quantity for quantity in QUANTITIES[protocol.measurand]}
     studies: dict[str, list[_Pair]] = {name: [] for name in quantities}
     for number, row in enumerate(rows, start=2):
