@@ -1,8 +1,7 @@
 """What a clinical protocol can ask for: the table of metrics, and the one way from evidence to measurements.
 
-Evidence is what the sessions of a study were turned into: `OximeterPairs` for the measurand `spo2`, a
-`PairedStudy` for others that compare readings, a sequence of `RecordResult` for `qrs`, of `SignalFigures` for
-`signal`. The figures of one recording are the
+Evidence is what the sessions of a study were turned into: a `PairedStudy` where readings are compared, a
+sequence of `RecordResult` for `qrs`, of `SignalFigures` for `signal`. The figures of one recording are the
 entries of `signal_metrics.SIGNAL_METRICS`; every one of them is a metric here, pooled over the subjects.
 """
 
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_detection, oximetry, signal_study
+from analysis import beat_detection, oximetry, signal_study, temperature_study
 from analysis.agreement import BlandAltman, Estimate
 from analysis.beat_detection import RecordResult
 from analysis.metric import Fact, Metric, Study
@@ -192,7 +191,7 @@ STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
         "blood_pressure": readings_study("blood_pressure", "sbp"),
         "heart_rate": readings_study("heart_rate", "heart_rate"),
         "respiratory_rate": readings_study("respiratory_rate", "respiratory_rate"),
-        "temperature": readings_study("temperature", "temperature"),
+        "temperature": temperature_study.STUDY,
         "glucose": readings_study("glucose", "glucose"),
         "steps": readings_study("steps", "steps"),
         "qrs": _BEATS,

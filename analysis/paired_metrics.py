@@ -17,9 +17,9 @@ from analysis.agreement import bland_altman, percentile_interval, resampled_sums
 from analysis.estimates import Estimate
 from analysis.metric import Metric, Study
 from analysis.paired_study import (
-    PAIRED_FACTS,
     PLAUSIBLE,
     PairedStudy,
+    facts_of,
     paired_facts,
     read_rate_percent,
     usable_by,
@@ -176,7 +176,7 @@ def readings_study(measurand: str, quantity: str) -> Study:
     """Return what can be asked of a study of one quantity, without anything of its own."""
     return Study(
         readings_metrics(measurand, quantity),
-        PAIRED_FACTS,
+        facts_of(quantity),
         lambda study, statistics: paired_facts(study, quantity, statistics),
         PairedStudy.empty(),
     )

@@ -37,6 +37,13 @@ PLAUSIBLE: Final[Mapping[str, tuple[float, float, str]]] = MappingProxyType(
         "temperature": (20.0, 46.0, "Cel"),
         "glucose": (1.0, 2000.0, "mg/dL"),
         "steps": (0.0, 1e7, "1"),
+        "sleep_duration": (0.0, 1440.0, "min"),
+        "sleep_efficiency": (0.0, 100.0, "%"),
+        "sleep_onset_latency": (0.0, 1440.0, "min"),
+        "wake_after_sleep_onset": (0.0, 1440.0, "min"),
+        "light_sleep": (0.0, 1440.0, "min"),
+        "deep_sleep": (0.0, 1440.0, "min"),
+        "rem_sleep": (0.0, 1440.0, "min"),
     }
 )
 """Quantity -> smallest and largest value that a living person can have, inclusive, and its UCUM unit.
@@ -280,6 +287,15 @@ PAIRED_FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
     }
 )
 """What `paired_facts` may know of a sample."""
+
+
+def facts_of(quantity: str) -> Mapping[str, Fact]:
+    """Return `PAIRED_FACTS` with the references' in the quantity's unit."""
+    unit = PLAUSIBLE[quantity][2]
+    extremes = {
+        name: replace(PAIRED_FACTS[name], unit=unit) for name in ("reference_smallest", "reference_largest")
+    }
+    return MappingProxyType({**PAIRED_FACTS, **extremes})
 
 
 def paired_facts(study: PairedStudy, quantity: str, statistics: Statistics) -> dict[str, float]:
