@@ -4,9 +4,8 @@ Theory of operation
 -------------------
 1. *Deflation*: from the highest cuff pressure to where it has fallen below 20 mmHg, or to the end.
 2. *Oscillations*: the pulses of the cuff pressure. The height of each is that of its peak above the line from
-   its valley to the next one, so that an even deflation has no part in it. Where the cuff falls much faster
-   than around (a step of the valve) or rises (a movement), the pulse is set aside; so is one much unlike its
-   neighbours.
+   its valley to the next one, so that an even deflation has no part in it. A pulse in which the cuff falls much
+   more steeply than it rises (a step of the valve) is set aside, and so is one much unlike its neighbours.
 3. *Envelope*: heights against cuff pressure, smoothed by local straight lines.
 4. *Mean pressure* is the cuff pressure of the largest oscillation. Systolic and diastolic pressure are, above
    and below it, where the envelope has fallen to given shares of its maximum, or where it is steepest.
@@ -44,9 +43,9 @@ _DEFLATED_MMHG: Final = 20.0  # no artery is this slack, and the valve dumps the
 _SMOOTHING_S: Final = 0.5  # of the cuff pressure, to find its top
 _LOW_PASS_S: Final = 0.025  # Gaussian, half power at 5 Hz: the fifth harmonic of 60 beats/min
 _RISE_S: Final = 0.5  # the longest rise, as in `pulses_points`
-_FAST: Final = 2.0  # times the fall of the pulses around: a step of the valve
-_SLACK_MMHG: Final = 1.0  # by which falls may differ without meaning anything
-_AROUND: Final = 7  # pulses that a fall and a height are compared with: three artefacts are a minority
+_STEEP: Final = 1.5  # times the steepest rise: a pulse rises faster than it falls
+_VALVE_MMHG_PER_S: Final = 10.0  # twice a usual deflation
+_AROUND: Final = 7  # pulses that a height is compared with: three artefacts are a minority
 _UNLIKE: Final = 0.3  # of the largest height: a height that far from the median around is an artefact
 _GRID_MMHG: Final = 0.5
 _RIDGE: Final = 0.1  # of the bandwidth squared
@@ -55,7 +54,7 @@ _FEWEST: Final = 8  # pulses: at 8 mmHg each they span 60 mmHg
 _FEWEST_HIGH: Final = 4  # above half the maximum: a maximum of one or two pulses is an artefact
 _MOST_SET_ASIDE: Final = 2.0 / 3.0  # where the valve steps with every second pulse, half are
 _LEAST_HEIGHT_MMHG: Final = 0.3  # at the maximum; below, resolution and noise of the transducer rule
-_LEAST_EXPLAINED: Final = 0.8  # of the variance of the heights; of noise alone smoothing explains about half
+_LEAST_EXPLAINED: Final = 0.9  # of the variance of the heights; of noise smoothing explains 0.4 to 0.85
 _SECOND_PEAK: Final = 0.25  # of the maximum, above the valley between the two
 _RATE_PER_MIN: Final = (30.0, 240.0)
 
@@ -97,9 +96,9 @@ class CuffReading:
         Share of the variance of the kept heights that the envelope explains, 0 to 1.
     reasons
         Name -> whether it holds: `few_pulses` (fewer than 8 kept, or than 4 of half the maximum), `artefacts`
-        (over half set aside), `small` (no height above 0.3 mmHg), `noise` (quality below 0.8), `two_peaks` (of
-        the envelope), `one_sided` (the maximum lies at an end of the envelope), `rate` (median interval not of
-        30 to 240 per min).
+        (over two thirds set aside), `small` (no height above 0.3 mmHg), `noise` (quality below 0.9),
+        `two_peaks` (of the envelope), `one_sided` (the maximum lies at an end of the envelope), `rate` (median
+        interval not of 30 to 240 per min).
     oscillations
         What the envelope is made of.
     envelope_cuff_mmhg, envelope_mmhg
@@ -192,7 +191,7 @@ def cuff_oscillations(cuff_mmhg: ArrayLike, *, rate_hz: float) -> Oscillations:
     falls_mmhg = falling[valleys] - falling[after]
     under = falling[valleys] - falls_mmhg * (peaks - valleys) / durations
     heights = falling[peaks] - under
-    kept = np.isfinite(heights) & _even(falls_mmhg, durations / rate_hz)
+    kept = np.isfinite(heights) & ~_stepped(falling, valleys, after, rate_hz)
     kept &= _like_neighbours(np.where(kept, heights, np.nan))
     return Oscillations((start + peaks) / rate_hz, under, heights, kept)
 
@@ -249,16 +248,14 @@ def _valleys(samples: _Floats, peaks: NDArray[np.int64], rate_hz: float) -> NDAr
     return np.asarray(peaks + offsets[lowest])
 
 
-def _even(falls_mmhg: _Floats, durations_s: _Floats) -> _Bools:
-    """Return which pulses lie on a piece of cuff pressure that falls about as fast as around."""
-    if falls_mmhg.size < _AROUND:
-        return np.ones(falls_mmhg.size, dtype=bool)  # too few to read a pressure from anyway
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(falls_mmhg, _AROUND // 2, mode="reflect"), _AROUND)
-    times_s = np.lib.stride_tricks.sliding_window_view(
-        np.pad(durations_s, _AROUND // 2, mode="reflect"), _AROUND
-    )
-    usual_mmhg = durations_s * np.maximum(around.sum(axis=1) / times_s.sum(axis=1), 0.0)
-    return np.asarray((falls_mmhg <= _FAST * usual_mmhg + _SLACK_MMHG) & (falls_mmhg >= -_SLACK_MMHG))
+def _stepped(falling: _Floats, starts: NDArray[np.int64], ends: NDArray[np.int64], rate_hz: float) -> _Bools:
+    """Return which pulses fall much more steeply than they rise, as none does by itself."""
+    if starts.size == 0:
+        return np.empty(0, dtype=bool)
+    slopes = np.nan_to_num(np.diff(falling[starts[0] : ends[-1] + 1]) * rate_hz)
+    at = starts - starts[0]
+    steepest_fall, steepest_rise = -np.minimum.reduceat(slopes, at), np.maximum.reduceat(slopes, at)
+    return np.asarray(steepest_fall > _STEEP * np.maximum(steepest_rise, 0.0) + _VALVE_MMHG_PER_S)
 
 
 def _like_neighbours(heights: _Floats) -> _Bools:

@@ -98,6 +98,14 @@ def test_steps_of_the_valve_are_set_aside() -> None:
     assert (~cuff_oscillations(cuff, rate_hz=100.0).kept).sum() >= 10  # of about 20 steps
 
 
+@pytest.mark.parametrize("step_mmhg", [3.0, 5.0, 8.0, 10.0])
+@pytest.mark.parametrize("fall_mmhg_per_s", [2.0, 4.0, 6.0])
+def test_steps_however_large_and_quick_give_no_wrong_pressure(step_mmhg: float, fall_mmhg_per_s: float) -> None:
+    reading = read_cuff(deflation(step_mmhg=step_mmhg, fall_mmhg_per_s=fall_mmhg_per_s), rate_hz=100.0)
+    for found, truth in ((reading.systolic_mmhg, 125.0), (reading.diastolic_mmhg, 78.0)):
+        assert np.isnan(found) or abs(found - truth) <= 5.0  # half the largest step
+
+
 def test_movements_are_set_aside_or_leave_no_reading(rng: np.random.Generator) -> None:
     n_read = 0
     for _ in range(40):

@@ -176,6 +176,45 @@ def test_missing_samples_cost_their_beats_only() -> None:
     assert np.isnan(mean_systolic_mmhg(np.full(5000, np.nan), rate_hz=125.0))
 
 
+def test_a_line_missing_for_most_of_the_time_has_no_figure() -> None:
+    pressure, *_ = line(np.full(60, 120.0), np.full(60, 75.0), rate_hz=125.0)
+    pressure[: int(0.6 * pressure.size)] = np.nan
+    assert pressure_beats(pressure, rate_hz=125.0).plausible.sum() > 15
+    assert np.isnan(mean_systolic_mmhg(pressure, rate_hz=125.0))
+
+
+def test_the_last_beat_is_cut_off() -> None:
+    pressure, *_ = line(np.full(20, 120.0), np.full(20, 75.0), rate_hz=125.0)
+    beats = pressure_beats(pressure[:-40], rate_hz=125.0)  # it ends in the fall of the last beat
+    assert beats.reasons["cut"][-1]
+    assert np.isnan(beats.mean_mmhg[-1])
+    assert not beats.reasons["cut"][:-1].any()
+
+
+def test_a_beat_unlike_those_around_is_implausible_and_its_neighbours_are_not() -> None:
+    systolic = np.full(40, 120.0)
+    systolic[20] = 150.0  # a knock on the tube
+    pressure, *_ = line(systolic, np.full(40, 75.0), rate_hz=125.0)
+    beats = pressure_beats(pressure, rate_hz=125.0)
+    (odd,) = np.flatnonzero(beats.systolic_mmhg > 140.0)
+    assert beats.reasons["step"][odd]
+    assert not beats.reasons["step"][[odd - 2, odd - 1, odd + 1, odd + 2]].any()
+
+
+def test_a_kink_in_the_fall_is_a_notch_and_a_smooth_fall_has_none() -> None:
+    times_s = np.arange(0.0, 40.0, 0.008)
+    since_s = times_s % 1.0
+    rise = 75.0 + 45.0 * np.sin(np.pi / 2 * np.clip(since_s / 0.15, 0, 1))
+    smooth = 75.0 + 45.0 * np.exp(-(since_s - 0.15) / 0.3) - 2.6 * (since_s - 0.15) / 0.85
+    kinked = np.where(since_s < 0.35, 120.0 - 100.0 * (since_s - 0.15), 100.0 - 25.0 * (since_s - 0.35) / 0.65)
+    for fall, share in ((smooth, 0.0), (kinked, 1.0)):
+        beats = pressure_beats(np.where(since_s < 0.15, rise, fall), rate_hz=125.0)
+        found = np.isfinite(beats.notch_s[beats.plausible])
+        assert found.mean() == pytest.approx(share, abs=0.1)
+        if share:
+            assert np.nanmedian(beats.notch_s) == pytest.approx(0.35, abs=0.016)  # two samples
+
+
 def test_windows_are_the_means_of_their_beats() -> None:
     systolic = np.repeat([110.0, 130.0], 40)
     pressure, *_ = line(systolic, np.full(80, 70.0), rate_hz=125.0)

@@ -88,6 +88,20 @@ def test_missing_samples_lower_what_is_covered() -> None:
     assert np.isnan(breath_durations_s(signal, rate_hz=25.0)).sum() == 1  # the one across the hole
 
 
+def test_a_breath_with_a_hole_in_it_is_none() -> None:
+    signal, _ = breathing(np.full(60, 15.0), rate_hz=25.0)
+    signal[2000:2300] = np.nan  # 12 s: shorter than the longest breath
+    durations_s = breath_durations_s(signal, rate_hz=25.0)
+    assert np.nanmax(durations_s) < 4.2
+    result = respiratory_rate_per_min(signal, rate_hz=25.0)
+    within = (result.intervals[:, 0] <= 2000) & (result.intervals[:, 1] >= 2300)
+    assert np.abs(result.rate_per_min[within] - 15.0).max() < 0.2 or result.reasons["uncovered"][within].all()
+    short = respiratory_rate_per_min(signal, rate_hz=25.0, window_s=20.0)  # 12 of 20 s missing: over 40 %
+    within = (short.intervals[:, 0] <= 2000) & (short.intervals[:, 1] >= 2300)
+    assert within.any()
+    assert short.reasons["uncovered"][within].all()
+
+
 @pytest.mark.shared_data
 def test_impedance_of_intensive_care_has_a_rate_in_every_window(shared: Path) -> None:
     signal = bidmc_respiration(shared)
