@@ -126,8 +126,8 @@ def noisy(kind: str, clean: NDArray[np.float64], snr_db: float) -> NDArray[np.fl
     return clean + noise * np.sqrt(np.var(clean) / np.var(noise) / 10 ** (snr_db / 10))
 
 
-# what was found is up to 2 points above; without the noise rule predictivity is 95.6 % (white, 0 dB), 96.9 % and
-# 71.6 % (motion)
+# what was found is up to 2 points above; without the noise rule predictivity is 95.6 % (white, 0 dB), 96.9 %
+# and 71.6 % (motion)
 @pytest.mark.parametrize(
     ("kind", "snr_db", "sensitivity_percent", "predictivity_percent"),
     [
