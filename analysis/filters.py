@@ -341,7 +341,7 @@ def bridged(samples: NDArray[Any]) -> _Floats:
 
     Before the first and after the last sample that is there, it is repeated; a wholly missing row becomes 0.
     """
-    filled = samples.astype(np.float64)
+    filled = np.array(samples, dtype=np.float64, order="C")  # so that its rows are views
     missing = np.isnan(filled)
     if missing.any():
         rows, gaps = filled.reshape(-1, filled.shape[-1]), missing.reshape(-1, filled.shape[-1])

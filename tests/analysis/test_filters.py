@@ -189,3 +189,10 @@ def test_bridges_are_straight_and_ends_are_held() -> None:
     nan = np.nan
     assert bridged(np.array([nan, 1.0, nan, nan, 4.0, nan])).tolist() == [1, 1, 2, 3, 4, 4]
     assert bridged(np.full((2, 3), nan)).tolist() == [[0, 0, 0]] * 2
+
+
+def test_gaps_are_bridged_whatever_the_layout_in_memory() -> None:
+    samples = np.array([[0.0, np.nan, 2.0], [1.0, np.nan, np.nan]])
+    for layout in (samples, np.asfortranarray(samples), np.stack([samples, samples], axis=-1)[..., 0]):
+        assert bridged(layout).tolist() == [[0.0, 1.0, 2.0], [1.0, 1.0, 1.0]]
+        assert np.isnan(layout[0, 1])
