@@ -49,7 +49,7 @@ class SleepMeasures:
     onset_latency_min
         From lights off to the first epoch of sleep (SOL); NaN without sleep.
     wake_after_onset_min
-        Wake between the first and the last epoch of sleep (WASO); NaN without sleep.
+        Wake after the first epoch of sleep, to lights on (WASO); NaN without sleep.
     light_min, deep_min, rem_min
         Stage durations.
     """
@@ -92,8 +92,8 @@ def sleep_measures(hypnogram: ArrayLike, *, epoch_s: float = EPOCH_S) -> SleepMe
 
     References
     ----------
-    Menghini et al. 2021, table 1. WASO ends with the last epoch of sleep, so that lying awake in the morning is
-    not in it; epochs that were not scored are in no duration, but pass time before the onset.
+    Menghini et al. 2021, as the function `ebe2sleep` that came with it has them: lying awake in the morning, up
+    to lights on, is in WASO. Epochs that were not scored are in no duration, but pass time before the onset.
     """
     stages = as_stages(hypnogram)
     minutes = as_positive(epoch_s, name="epoch_s", unit="s") / 60.0
@@ -102,10 +102,7 @@ def sleep_measures(hypnogram: ArrayLike, *, epoch_s: float = EPOCH_S) -> SleepMe
     n = stages.shape[-1]
     any_sleep = asleep.any(axis=-1)
     first = asleep.argmax(axis=-1) if n else np.zeros(stages.shape[:-1], dtype=np.int64)
-    last = n - 1 - asleep[..., ::-1].argmax(axis=-1) if n else first
-    places = np.arange(n)
-    within = (places > first[..., np.newaxis]) & (places < last[..., np.newaxis])
-    waso = ((stages == WAKE) & within).sum(axis=-1)
+    waso = ((stages == WAKE) & (np.arange(n) > first[..., np.newaxis])).sum(axis=-1)
     in_bed = np.where(sum(counts) > 0, sum(counts), np.nan)
     known = np.where(np.isnan(in_bed), np.nan, minutes)
     sleep = counts[LIGHT] + counts[DEEP] + counts[REM]

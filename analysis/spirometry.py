@@ -35,6 +35,7 @@ _GRADES: Final = (
 """Grade, least manoeuvres, largest difference of the two best in L, and the same up to the age of 6 (there 10 %
 of the best if that is more)."""
 _PRESCHOOL_SHARE: Final = 0.10
+_ROUNDING_L: Final = 1e-9  # decimal values at a limit are within it, whatever binary fractions make of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Expiration:
     @property
     def starts_well(self) -> bool:
         """Whether the back-extrapolated volume is at most 5 % of the FVC or 0.1 L: FEV1 may be used."""
-        return self.extrapolated_l <= max(_EXTRAPOLATED_SHARE * self.fvc_l, _EXTRAPOLATED_L)
+        return self.extrapolated_l <= max(_EXTRAPOLATED_SHARE * self.fvc_l, _EXTRAPOLATED_L) + _ROUNDING_L
 
     @property
     def filled_lungs(self) -> bool:
@@ -96,7 +97,8 @@ class Expiration:
         If it is, the lungs had not been full, and neither FEV1 nor FVC may be accepted. True where no
         inspiration was recorded.
         """
-        return not self.fivc_l - self.fvc_l > max(_EXTRAPOLATED_SHARE * self.fvc_l, _EXTRAPOLATED_L)
+        limit_l = max(_EXTRAPOLATED_SHARE * self.fvc_l, _EXTRAPOLATED_L)
+        return not self.fivc_l - self.fvc_l > limit_l + _ROUNDING_L
 
     def ends_well(self, *, largest_fvc_l: float = float("nan"), age_years: float = 20.0) -> bool:
         """Return whether the expiration was complete.
@@ -104,8 +106,9 @@ class Expiration:
         It was if volume changed by at most 25 mL in the last second, if it lasted 15 s, or if its FVC is within
         the limit of repeatability of the largest FVC of the session, or above it.
         """
-        repeated = self.fvc_l >= largest_fvc_l - _tolerance_l(_GRADES[0], largest_fvc_l, age_years)
-        return self.last_second_l <= _PLATEAU_L or self.expiratory_s >= _LONG_ENOUGH_S or repeated
+        least_l = largest_fvc_l - _tolerance_l(_GRADES[0], largest_fvc_l, age_years)
+        repeated = self.fvc_l >= least_l - _ROUNDING_L
+        return self.last_second_l <= _PLATEAU_L + _ROUNDING_L or self.expiratory_s >= _LONG_ENOUGH_S or repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,36 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
     )
 
 
+def acceptable(
+    manoeuvres: Sequence[Expiration], *, age_years: float, usable: Sequence[bool] | None = None
+) -> tuple[list[bool], list[bool]]:
+    """Return which manoeuvres of a session are acceptable for FEV1, and which for FVC.
+
+    Parameters, errors and source are those of `grade_spirometry`.
+    """
+    age_years = as_positive(age_years, name="age_years", unit="years")
+    if usable is not None and len(usable) != len(manoeuvres):
+        raise SignalError(f"{len(usable)} opinions on {len(manoeuvres)} manoeuvres, expected one for each")
+    fine = [
+        ok and m.starts_well and m.filled_lungs
+        for m, ok in zip(manoeuvres, usable or [True] * len(manoeuvres), strict=True)
+    ]
+    among = [m for m, is_fine in zip(manoeuvres, fine, strict=True) if is_fine]
+    largest_fvc_l = max((m.fvc_l for m in among if m.ends_well(age_years=age_years)), default=float("nan"))
+    return (
+        [is_fine and bool(np.isfinite(m.fev1_l)) for m, is_fine in zip(manoeuvres, fine, strict=True)],
+        [
+            is_fine and m.ends_well(largest_fvc_l=largest_fvc_l, age_years=age_years)
+            for m, is_fine in zip(manoeuvres, fine, strict=True)
+        ],
+    )
+
+
+def repeatability_l(best_l: float, *, age_years: float) -> float:
+    """Return by how much, in L, the two best values of a session may differ for the best grades."""
+    return _tolerance_l(_GRADES[0], best_l, as_positive(age_years, name="age_years", unit="years"))
+
+
 def grade_spirometry(
     manoeuvres: Sequence[Expiration], *, age_years: float, usable: Sequence[bool] | None = None
 ) -> SpirometryGrades:
@@ -210,21 +243,16 @@ def grade_spirometry(
     taking a manoeuvre that does not start well, or not from full lungs, as not even usable, and the FVC of one
     that does not end well as usable.
     """
-    age_years = as_positive(age_years, name="age_years", unit="years")
-    if usable is not None and len(usable) != len(manoeuvres):
-        raise SignalError(f"{len(usable)} opinions on {len(manoeuvres)} manoeuvres, expected one for each")
+    for_fev1, for_fvc = acceptable(manoeuvres, age_years=age_years, usable=usable)
+    complete = [m.fvc_l for m, is_complete in zip(manoeuvres, for_fvc, strict=True) if is_complete]
     fine = [
         m
         for m, ok in zip(manoeuvres, usable or [True] * len(manoeuvres), strict=True)
         if ok and m.starts_well and m.filled_lungs
     ]
-    largest_fvc_l = max((m.fvc_l for m in fine if m.ends_well(age_years=age_years)), default=float("nan"))
-    complete = [m for m in fine if m.ends_well(largest_fvc_l=largest_fvc_l, age_years=age_years)]
-    fev1 = [m.fev1_l for m in fine if np.isfinite(m.fev1_l)]
+    fev1 = [m.fev1_l for m, is_fine in zip(manoeuvres, for_fev1, strict=True) if is_fine]
     fev1_grade, fev1_l, fev1_difference_l = _graded(fev1, fev1, age_years)
-    fvc_grade, fvc_l, fvc_difference_l = _graded(
-        [m.fvc_l for m in complete], [m.fvc_l for m in fine], age_years
-    )
+    fvc_grade, fvc_l, fvc_difference_l = _graded(complete, [m.fvc_l for m in fine], age_years)
     return SpirometryGrades(fev1_grade, fvc_grade, fev1_l, fvc_l, fev1_difference_l, fvc_difference_l)
 
 
@@ -281,7 +309,7 @@ def _graded(acceptable: list[float], usable: list[float], age_years: float) -> t
         return ("U", max(usable), nan) if usable else ("F", nan, nan)
     if len(best) == 1:
         return "E", best[0], nan
-    difference = best[0] - best[1]
+    difference = round(best[0] - best[1], 9)
     for grade in _GRADES:
         if len(best) >= grade[1] and difference <= _tolerance_l(grade, best[0], age_years):
             return grade[0], best[0], difference

@@ -34,7 +34,7 @@ def test_measures_of_a_night_worked_out_by_hand() -> None:
     assert of.total_sleep_min == 3.5
     assert of.efficiency_percent == 50.0
     assert of.onset_latency_min == 1.0
-    assert of.wake_after_onset_min == 1.5  # not the two last epochs: awake in the morning
+    assert of.wake_after_onset_min == 2.5  # the two last epochs too: awake in the morning, before lights on
     assert (of.light_min, of.deep_min, of.rem_min) == (1.5, 1.0, 1.0)
 
 
