@@ -115,7 +115,8 @@ def bootstrap(report: Report, rng: np.random.Generator) -> None:
         sds = [of_subject[draw.integers(0, 85, 85)].std(ddof=1) for _ in range(REPLICATES // 10)]
         return percentile_interval(np.array(sds), 0.95)
 
-    took, looped = fastest(ours), 10 * fastest(loop, rounds=5)
+    took, looped = race(ours, loop)
+    looped *= 10
     report.figure(
         "10,000 replicates by subject, 255 pairs, sd",
         1e3 * took,
@@ -127,64 +128,61 @@ def bootstrap(report: Report, rng: np.random.Generator) -> None:
     peer(
         report,
         "10,000 replicates by subject, against pairs",
-        "pingouin",
-        took,
+        ours,
         lambda pg: pg.compute_bootci(test, func="std", n_boot=REPLICATES, seed=1, method="per"),
     )
 
 
 def peers(report: Report, rng: np.random.Generator) -> None:
     ratings = rng.normal(0, 1, (85, 1)) + rng.normal(0, 1, (85, 3))
-    took = fastest(lambda: icc(ratings))
 
     def their_icc(pg: Any) -> Any:
         pd = importlib.import_module("pandas")
         table = pd.DataFrame(ratings).reset_index().melt(id_vars="index")
         return pg.intraclass_corr(table, targets="index", raters="variable", ratings="value")
 
-    peer(report, "ICC, 85 x 3", "pingouin", took, their_icc)
+    peer(report, "ICC, 85 x 3", lambda: icc(ratings), their_icc)
     subject = np.repeat(np.arange(85), 3)
     x, y = rng.normal(0, 1, (2, 255))
-    took = fastest(lambda: within_subject_correlation(x, y, subject))
 
     def their_correlation(pg: Any) -> Any:
         pd = importlib.import_module("pandas")
         return pg.rm_corr(pd.DataFrame({"x": x, "y": y, "s": subject}), x="x", y="y", subject="s")
 
-    peer(report, "correlation within subjects, 255 pairs", "pingouin", took, their_correlation)
+    peer(
+        report,
+        "correlation within subjects, 255 pairs",
+        lambda: within_subject_correlation(x, y, subject),
+        their_correlation,
+    )
 
 
-def peer(
-    report: Report,
-    name: str,
-    module: str,
-    took: float,
-    call: Callable[[Any], Any],
-) -> None:
-    """Report our time and how many times longer the peer takes, where it is installed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            theirs = importlib.import_module(module)
-    except ImportError:
-        report.skip(name, f"{module} is not installed; it belongs to benchmarks/requirements.txt")
-        return
+def peer(report: Report, name: str, ours: Callable[[], Any], theirs: Callable[[Any], Any]) -> None:
+    """Report our time and how many times longer pingouin takes, where it is installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        longer = fastest(lambda: call(theirs), rounds=9)
-    of = f"{1e3 * longer:.2f} ms of {module.split('.')[0]}"
+        try:
+            pingouin = importlib.import_module("pingouin")
+        except ImportError:
+            report.skip(name, "pingouin is not installed; it belongs to benchmarks/requirements.txt")
+            return
+        took, longer = race(ours, lambda: theirs(pingouin))
+    of = f"{1e3 * longer:.2f} ms of pingouin"
     report.figure(name, 1e3 * took, "ms", ratio=longer / took, of=of, at_least=10.0)
 
 
-def fastest(call: Callable[[], Any], *, rounds: int = 40) -> float:
-    """Return the shortest of some runs, in s; one before them warms up."""
-    call()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def race(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int = 15) -> tuple[float, float]:
+    """Return the shortest time of either in s; they take turns, so that both meet the same load."""
+    ours()
+    theirs()
+    times = np.empty((rounds, 2))
+    for row in times:
+        for which, call in enumerate((ours, theirs)):
+            start = time.perf_counter()
+            call()
+            row[which] = time.perf_counter() - start
+    shortest = times.min(axis=0)
+    return float(shortest[0]), float(shortest[1])
 
 
 if __name__ == "__main__":
