@@ -19,6 +19,7 @@ from analysis.metric import Fact, Metric, Study
 from analysis.oximetry import OximeterPairs
 from analysis.paired_metrics import readings_study
 from analysis.paired_study import PAIRED_FACTS, Excluded, PairedStudy, usable_by
+from analysis.pressure_study import PRESSURE_STUDY
 from analysis.signal_metrics import SIGNAL_METRICS
 from analysis.signal_study import mean_over_subjects
 from protocols.clinical.clinical_protocol import ClinicalProtocol
@@ -188,7 +189,7 @@ _SIGNALS: Final = Study(
 STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
     {
         "spo2": _OXIMETRY,
-        "blood_pressure": readings_study("blood_pressure", "sbp"),
+        "blood_pressure": PRESSURE_STUDY,
         "heart_rate": readings_study("heart_rate", "heart_rate"),
         "respiratory_rate": readings_study("respiratory_rate", "respiratory_rate"),
         "temperature": temperature_study.STUDY,

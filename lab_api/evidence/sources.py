@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from firmware_sim.recordings import Recording, read_wfdb
-from lab_api.evidence import beats, oximetry, paired, signals, tables
+from lab_api.evidence import beats, oximetry, paired, pressure, signals, tables
 from lab_api.evidence.examples import largest
 from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.records import Evidence, Part
@@ -200,6 +200,7 @@ _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
             for measurand in QUANTITIES
             if measurand != "spo2"
         },
+        "blood_pressure": _Measurand(pressure.from_session, paired.joined, pressure.from_table),
         "qrs": _Measurand(beats.from_session, beats.joined),
         "signal": _Measurand(signals.from_session, signals.joined),
     }
