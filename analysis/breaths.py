@@ -45,9 +45,7 @@ _BLOCK_S: Final = 5.0  # one breath at 12 per min
 _LOCAL_BLOCKS: Final = (3, 3)  # before and after: 35 s, the window of Karlen 2013 in whole blocks
 _LONG_BLOCKS: Final = (24, 3)  # AASM: apnoea is told against the two minutes before it
 _LONG_SHARE: Final = 0.5
-_LEAST_SWING: Final = (
-    0.3  # share of the usual swing; Schaefer & Kratky 2008: 0.2 of the upper quartile of maxima
-)
+_LEAST_SWING: Final = 0.3  # of the usual one; Schaefer & Kratky 2008: 0.2 of the upper quartile of maxima
 _SWING_S: Final = 20.0  # one breath at 3 per min
 _DUST: Final = 1e-9  # rounding errors, relative to the level of the signal
 _APNOEA_SHARE: Final = 0.1  # AASM: a fall of the amplitude by nine tenths

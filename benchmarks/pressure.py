@@ -17,7 +17,9 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,15 +305,23 @@ def f1(onsets: NDArray[np.int64], found: NDArray[np.int64]) -> float:
 
 
 def zong(pressure: Floats) -> NDArray[np.int64] | None:
-    try:
-        from biosppy.signals import abp
-    except ImportError as error:  # biosppy imports peakutils without asking for it
-        print(f"biosppy left out: {error}")
+    abp = biosppy_abp()
+    if abp is None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onsets = abp.find_onsets_zong2003(signal=pressure, sampling_rate=RATE_HZ)["onsets"]
     return np.asarray(onsets, dtype=np.int64)
+
+
+@cache
+def biosppy_abp() -> Any:
+    try:
+        from biosppy.signals import abp
+    except ImportError as error:  # biosppy imports peakutils without asking for it
+        print(f"biosppy left out: {error}")
+        return None
+    return abp
 
 
 if __name__ == "__main__":

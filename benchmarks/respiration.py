@@ -19,6 +19,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,20 @@ def recorded(report: Report) -> None:
                 of=f"{peer[1]:.2f}, {peer[0]}, all windows",
                 at_most=1.0,
             )
+    lead, pulses = a103l()
+    from_lead = ecg_respiratory_rate_per_min(lead, rate_hz=250.0, step_s=STEP_S).rate_per_min
+    from_pulses = ppg_respiratory_rate_per_min(pulses, rate_hz=250.0, step_s=STEP_S).rate_per_min
+    both = np.isfinite(from_lead) & np.isfinite(from_pulses)
+    apart = float(np.abs(from_lead - from_pulses)[both].mean())
+    report.figure(
+        f"respiration: a103l, lead V from PPG, {100 * both.mean():.0f} %",
+        apart,
+        "1/min",
+        ratio=apart / AIM_PER_MIN,
+        of=f"{AIM_PER_MIN} 1/min; lead {100 * np.isfinite(from_lead).mean():.0f} %, PPG "
+        f"{100 * np.isfinite(from_pulses).mean():.0f} % of windows",
+        at_most=1.0,
+    )
     rate = mean_respiratory_rate_per_min(respiration, rate_hz=125.0)
     counted = 60.0 * 169 / float(breaths[-1] - breaths[0]) * 125.0
     of = f"{counted:.2f}, 169 breaths over their time"
@@ -298,6 +313,7 @@ def mean_interval_rates(tops_s: Floats, starts_s: Floats) -> Floats:
     return rates
 
 
+@cache
 def peers() -> dict[str, Breaths]:
     found: dict[str, Breaths] = {}
     try:
@@ -374,6 +390,16 @@ def bidmc() -> tuple[Floats, Floats, Floats]:
         columns = tuple(names.index(name) for name in ("RESP", "PLETH", "II"))
         respiration, pleth, ecg = np.loadtxt(file, delimiter=",", usecols=columns).T.copy()
     return respiration, pleth, ecg
+
+
+def a103l() -> tuple[Floats, Floats]:
+    """Return ECG lead V and finger pleth of an alarm with artefacts, 5.5 min at 250 Hz; no respiration."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import wfdb
+
+        record = wfdb.rdrecord(str(DATA / "icu/a103l"))
+    return record.p_signal[:, 1], record.p_signal[:, 2]
 
 
 if __name__ == "__main__":
