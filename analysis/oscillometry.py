@@ -146,9 +146,11 @@ def read_cuff(
 
     References
     ----------
-    Geddes et al. 1982, doi:10.1007/BF02367308: ratios 0.55 and 0.82 (cited from memory, unconfirmed).
-    Drzewiecki, Hood & Apple 1994, doi:10.1007/BF02368218: mean pressure at the maximum, steepest slopes.
-    Envelope, artefact rules and quality are of our own making; their figures are round.
+    Geddes et al. 1982, Annals of Biomedical Engineering 10:271: ratios 0.55 and 0.82 (from memory,
+    unconfirmed). Drzewiecki, Hood & Apple 1994, Annals of Biomedical Engineering 22:88: mean pressure at the
+    maximum, steepest slopes (from memory, unconfirmed). Chandrasekhar et al. 2019,
+    doi:10.3389/fphys.2019.01415: what each of these gives for a given artery. Envelope, artefact rules and
+    quality are of our own making; their figures are round.
     """
     samples, rate_hz = _checked(cuff_mmhg, rate_hz)
     if method not in get_args(Method):

@@ -262,7 +262,7 @@ def systolic_arv_mmhg(pressure_mmhg: ArrayLike, *, rate_hz: float) -> float:
 
     References
     ----------
-    Mena et al. 2005, doi:10.1097/00004872-200503000-00007. There of readings over a day, here of beats.
+    Mena et al. 2005, doi:10.1097/01.hjh.0000160205.81652.5a. There of readings over a day, here of beats.
     """
     beats = pressure_beats(pressure_mmhg, rate_hz=rate_hz)
     if not _enough(beats, np.size(pressure_mmhg) / rate_hz):

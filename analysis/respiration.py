@@ -92,8 +92,8 @@ def respiratory_rate_per_min(
     References
     ----------
     Charlton et al. 2021, doi:10.1016/j.bspc.2020.102339: when breaths of an impedance signal can be believed
-    (limits cited from memory, unconfirmed). Differs in counting parts of breaths, and in leaving out its limit
-    on the share of outlying durations, which the limit on their spread implies nearly always.
+    (limits as in the program its authors published). Differs in counting parts of breaths, and in leaving out
+    its limit on the share of outlying durations, which the limit on their spread implies nearly always.
     """
     samples = as_signal(respiration, name="respiration")
     rate_hz = checked_rate_hz(rate_hz)
