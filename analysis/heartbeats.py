@@ -72,7 +72,7 @@ def detect_qrs(ecg: ArrayLike, *, rate_hz: float) -> NDArray[np.int64]:
     Shape (n_beats,). A beat is marked at its largest deflection within 60 ms of the peak of its energy, where
     the polarity that most beats around have counts double. Empty for a constant or wholly missing signal.
         Any length is decided in stretches of 262,144 samples, so time grows in proportion and memory does not:
-        besides the input some 3 MB (6 MB with NaN), for integers as for floats; 10^9 samples are no exception.
+        besides the input some 4 MB (7 MB with NaN), for integers as for floats; 10^9 samples are no exception.
 
     Raises
     ------
