@@ -22,6 +22,10 @@ from analysis.paired_study import PAIRED_FACTS, Excluded, PairedStudy, usable_by
 from analysis.pressure_study import PRESSURE_STUDY
 from analysis.signal_metrics import SIGNAL_METRICS
 from analysis.signal_study import mean_over_subjects
+from analysis.sleep_study import SLEEP
+from analysis.spirometry_study import SPIROMETRY
+from analysis.usability_study import USABILITY
+from analysis.use_error_study import USE_ERRORS
 from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.criteria import Statistics
 from protocols.clinical.measurement import Measurement
@@ -76,9 +80,9 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
 
 
 def excluded(protocol: ClinicalProtocol, evidence: Any) -> tuple[Excluded, ...]:
-    """Return the moments that make no pair under a protocol, each with its reason; evidence as in `measure`."""
+    """Return what takes no part under a protocol, each with its reason; evidence as in `measure`."""
     if not isinstance(evidence, PairedStudy):
-        return ()
+        return tuple(getattr(evidence, "excluded", ()))
     return usable_by(evidence, protocol.statistics).excluded
 
 
@@ -197,6 +201,10 @@ STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
         "steps": readings_study("steps", "steps"),
         "qrs": _BEATS,
         "signal": _SIGNALS,
+        "sleep": SLEEP,
+        "spirometry": SPIROMETRY,
+        "usability": USABILITY,
+        "use_errors": USE_ERRORS,
     }
 )
 """Measurand -> what its evidence can be asked; the one line to add for a new one."""

@@ -1,4 +1,4 @@
-"""Spirometry of a study: whether its sessions of forced expirations are acceptable and repeat, and their grades.
+"""Spirometry of a study: whether its sessions of forced expirations are acceptable and repeat; their grades.
 
 FEV1 and FVC are judged apart, each session by the limits of its subject's age, after the ATS/ERS standard of
 2019 as `analysis.spirometry` has it. Too few acceptable manoeuvres say that a session cannot tell whether its

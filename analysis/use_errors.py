@@ -16,6 +16,10 @@ from protocols.errors import SignalError
 
 OUTCOMES: Final = ("success", "difficulty", "close_call", "use_error")
 """What an observer can say of a task, in the order of severity."""
+SEVERITIES: Final = ("negligible", "minor", "serious", "critical", "catastrophic")
+"""What harm a use error could do, as in examples of ISO 14971 (unconfirmed), the least first."""
+RESIDUAL_RISKS: Final = ("acceptable", "not_acceptable")
+"""What people judged of the risk that is left after all control measures."""
 LEAST_PARTICIPANTS: Final = 15
 """Per user group, in the practice of the US (FDA 2016, human factors; unconfirmed)."""
 
@@ -34,6 +38,10 @@ class TaskObservation:
         Whether a use error in this task could do serious harm.
     root_cause, potential_harm
         In the words of the evaluation; needed for a use error.
+    severity
+        Of the potential harm, one of `SEVERITIES`; empty where it was not judged.
+    residual_risk
+        One of `RESIDUAL_RISKS`; empty where it was not judged.
     """
 
     task: str
@@ -43,11 +51,17 @@ class TaskObservation:
     critical: bool = False
     root_cause: str = ""
     potential_harm: str = ""
+    severity: str = ""
+    residual_risk: str = ""
 
     def __post_init__(self) -> None:
         """Refuse an observation that a report could not show."""
         if self.outcome not in OUTCOMES:
             raise SignalError(f"outcome={self.outcome!r}, expected one of {', '.join(OUTCOMES)}")
+        for name, words in (("severity", SEVERITIES), ("residual_risk", RESIDUAL_RISKS)):
+            word = getattr(self, name)
+            if word and word not in words:
+                raise SignalError(f"{name}={word!r}, expected one of {', '.join(words)}, or nothing")
         for name in ("task", "participant", "user_group"):
             if not getattr(self, name).strip():
                 raise SignalError(f"{name}='', expected a name")

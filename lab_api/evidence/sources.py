@@ -17,7 +17,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from firmware_sim.recordings import Recording, read_wfdb
-from lab_api.evidence import beats, oximetry, paired, pressure, signals, tables
+from lab_api.evidence import (
+    beats,
+    hypnograms,
+    oximetry,
+    paired,
+    pressure,
+    questionnaires,
+    signals,
+    spirograms,
+    tables,
+    task_observations,
+)
 from lab_api.evidence.examples import largest
 from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.records import Evidence, Part
@@ -178,18 +189,25 @@ def _joined(
         n = max((len(column) for column in part.items.values()), default=0)
         for name in names:
             items[name] += part.items.get(name, [None] * n)
-    measured = _OF_MEASURAND[protocol.measurand].joined(parts, subjects)
+    of_measurand = _OF_MEASURAND[protocol.measurand]
+    measured = of_measurand.joined(parts, subjects)
+    if of_measurand.items is not None:
+        items = {name: list(column) for name, column in of_measurand.items(measured).items()}
     sources = tuple(part.source for part in parts)
     return Evidence(measured, sources, items, largest(example for part in parts for example in part.examples))
 
 
 @dataclass(frozen=True, slots=True)
 class _Measurand:
-    """How evidence of one kind is taken from a session or a table, and joined."""
+    """How evidence of one kind is taken from a session or a table, and joined.
+
+    `items` makes the single items of all that was joined, where they need more than their own source knows.
+    """
 
     from_session: Callable[[SessionStore, Session, ClinicalProtocol], Part]
     joined: Callable[[Sequence[Part], SubjectFacts], Any]
     from_table: Callable[[Path, ClinicalProtocol], Part] = tables.from_table
+    items: Callable[[Any], Mapping[str, Sequence[Any]]] | None = None
 
 
 _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
@@ -203,5 +221,18 @@ _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
         "blood_pressure": _Measurand(pressure.from_session, paired.joined, pressure.from_table),
         "qrs": _Measurand(beats.from_session, beats.joined),
         "signal": _Measurand(signals.from_session, signals.joined),
+        "sleep": _Measurand(hypnograms.from_session, hypnograms.joined, hypnograms.from_table),
+        "spirometry": _Measurand(
+            spirograms.from_session, spirograms.joined, spirograms.from_table, spirograms.items
+        ),
+        "usability": _Measurand(
+            questionnaires.from_session, questionnaires.joined, questionnaires.from_table, questionnaires.items
+        ),
+        "use_errors": _Measurand(
+            task_observations.from_session,
+            task_observations.joined,
+            task_observations.from_table,
+            task_observations.items,
+        ),
     }
 )

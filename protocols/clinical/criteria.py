@@ -25,9 +25,13 @@ MEASURANDS: Final = {
     "steps": "steps counted against a reference",
     "qrs": "heartbeats, their classes and rhythms against an annotator",
     "signal": "the recorded signals by themselves",
+    "sleep": "hypnograms against a reference, by night and by epoch",
+    "spirometry": "forced expirations by themselves",
+    "usability": "answers to questionnaires",
+    "use_errors": "what participants did in the tasks of a summative evaluation",
 }
 """Kind of evidence -> what it is."""
-UNPAIRED: Final = ("signal",)
+UNPAIRED: Final = ("signal", "spirometry", "usability", "use_errors")
 """Measurands that compare nothing with a reference."""
 PAIRING_RULES: Final = {
     "windows": "means over windows of equal length in which the reference is stable",
@@ -35,6 +39,7 @@ PAIRING_RULES: Final = {
     "bracketed": "each reading of the device with the mean of the reference's readings before and after it",
     "annotations": "detected beats with annotated ones, in time order",
     "spans": "one value for each stated span of time",
+    "epochs": "each epoch of the reference with the epoch of the device that holds its middle",
 }
 """Rule of pairing -> what it does."""
 COMPARISONS: Final = ("<=", "<", ">=", ">", "report")
@@ -173,7 +178,8 @@ class Pairing:
     ----------
     window_s
         `windows`: length of the windows of which each gives one pair. `nearest`, `bracketed`, `annotations`:
-        largest distance of a pair, inclusive. `spans`: without effect.
+        largest distance of a pair, inclusive. `spans`: without effect. `epochs`: length of an epoch where the
+        readings carry no rate.
     provenance
         Where it is written.
     rule
