@@ -35,6 +35,7 @@ from analysis import (
     saturation,
     spirometry,
     steps,
+    turns,
 )
 from analysis.resampling import interpolate_to_clock, to_common_clock
 from analysis.signal_study import Signal
@@ -98,6 +99,10 @@ def _in_motion(ppg: NDArray[np.float64], *accel: NDArray[np.float64], rate_hz: f
     return motion.mean_heart_rate_per_min(ppg, np.stack(accel), rate_hz=rate_hz)
 
 
+def _turns(*axes: NDArray[np.float64], rate_hz: float) -> float:
+    return turns.turn_count(np.stack(axes[:3]), np.stack(axes[3:]), rate_hz=rate_hz)
+
+
 def _waveforms(function: Callable[..., float]) -> Callable[[Mapping[str, Signal]], float]:
     """Return a function of waveforms, one argument each, with `rate_hz`."""
 
@@ -158,6 +163,7 @@ _AHA: Final = "AHA/ACC/HRS 2009, doi:10.1161/CIRCULATIONAHA.108.191096"
 _TASK_FORCE: Final = "Task Force of the ESC and NASPE 1996, doi:10.1161/01.CIR.93.5.1043"
 _CONSENSUS: Final = "Battelino et al. 2019, doi:10.2337/dci19-0028"
 _MENA: Final = "average real variability, Mena et al. 2005, doi:10.1097/01.hjh.0000160205.81652.5a"
+_GYRO: Final = ("gyro_x", "gyro_y", "gyro_z")
 _ACCEL: Final = ("accel_x", "accel_y", "accel_z")
 
 
@@ -207,7 +213,7 @@ SIGNAL_METRICS: Final[Mapping[str, SignalMetric]] = MappingProxyType(
         "ecg_respiratory_rate": _ecg(
             "/min",
             respiration_fusion.mean_ecg_respiratory_rate_per_min,
-            "Charlton et al. 2018, doi:10.1109/RBME.2017.2763681",
+            "Charlton et al. 2016, doi:10.1088/0967-3334/37/4/610",
         ),
         "ecg_good_share": _ecg("%", _percent(quality.good_ecg_share), "signal quality of 10 s windows"),
         "ppg_pulse_rate": _ppg("/min", pulses_intervals.mean_pulse_rate_per_min, "60 over the mean interval"),
@@ -220,6 +226,12 @@ SIGNAL_METRICS: Final[Mapping[str, SignalMetric]] = MappingProxyType(
             "/min",
             respiration_fusion.mean_ppg_respiratory_rate_per_min,
             "Karlen et al. 2013, doi:10.1109/TBME.2013.2246160",
+        ),
+        "ecg_ppg_respiratory_rate": SignalMetric(
+            "/min",
+            ("ecg", "ppg"),
+            _waveforms(respiration_fusion.mean_derived_respiratory_rate_per_min),
+            "Charlton et al. 2016 and Karlen et al. 2013, fused",
         ),
         "ppg_good_share": _ppg("%", _percent(quality.good_ppg_share), "signal quality of windows"),
         "ppg_heart_rate_in_motion": SignalMetric(
@@ -247,10 +259,15 @@ SIGNAL_METRICS: Final[Mapping[str, SignalMetric]] = MappingProxyType(
         "spo2_below_90": SignalMetric(
             "%", ("spo2",), _each_second(desaturation.time_below_percent), "share of the time with readings"
         ),
-        "respiratory_rate": _breath("/min", respiration.mean_respiratory_rate_per_min, "breaths over time"),
+        "respiratory_rate": _breath(
+            "/min",
+            respiration.mean_respiratory_rate_per_min,
+            "Charlton et al. 2021, doi:10.1016/j.bspc.2020.102339",
+        ),
         "respiratory_rate_variability": _breath(
             "%", respiration.respiratory_rate_variability_percent, "coefficient of variation"
         ),
+        "breath_rmssd": _breath("s", respiration.breath_rmssd_s, "differences of successive breaths"),
         "respiration_good_share": _breath(
             "%", _percent(quality.good_respiration_share), "signal quality of windows"
         ),
@@ -306,6 +323,9 @@ SIGNAL_METRICS: Final[Mapping[str, SignalMetric]] = MappingProxyType(
             ("temperature_celsius",),
             _waveforms(plateaus.plateau_temperature_celsius),
             "highest plateau, see docs/signals/plateaus.md",
+        ),
+        "gait_turns": SignalMetric(
+            "1", (*_GYRO, *_ACCEL), _waveforms(_turns), "El-Gohary et al. 2013, doi:10.3390/s140100356"
         ),
         "steps_counted": SignalMetric("1", _ACCEL, _waveforms(steps.step_count), "docs/signals/gait.md"),
         "gait_cadence": SignalMetric("/min", _ACCEL, _waveforms(gait.cadence), "docs/signals/gait.md"),

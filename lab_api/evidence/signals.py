@@ -18,13 +18,18 @@ from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError, SignalError
 
 _ACCELERATION: Final = {"m/s2": 1.0, "m[g]": 9.80665e-3, "[g]": 9.80665}
+_ROTATION: Final = {"deg/s": 1.0, "rad/s": 57.29577951308232}
 _FACTORS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
     {
         "ecg": {"mV": 1.0, "uV": 1e-3, "V": 1e3},
         "accel_x": _ACCELERATION,
         "accel_y": _ACCELERATION,
         "accel_z": _ACCELERATION,
+        "gyro_x": _ROTATION,
+        "gyro_y": _ROTATION,
+        "gyro_z": _ROTATION,
         "pressure_mmhg": {"mm[Hg]": 1.0, "kPa": 7.50062},
+        "cuff_mmhg": {"mm[Hg]": 1.0, "kPa": 7.50062},
         "flow_lps": {"L/s": 1.0, "mL/s": 1e-3, "L/min": 1 / 60},
         "rr_ms": {"ms": 1.0, "s": 1e3},
         "spo2": {"%": 1.0},
@@ -39,7 +44,8 @@ have any unit."""
 _STREAM_CHANNELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "ppg": ("ppg", "pleth"),
-        "pressure_mmhg": ("pressure",),
+        "pressure_mmhg": ("arterial_pressure", "pressure"),
+        "cuff_mmhg": ("cuff_pressure",),
         "flow_lps": ("flow",),
         "rr_ms": ("rr_interval",),
         "heart_rate": ("heart_rate", "pulse_rate"),

@@ -16,7 +16,7 @@ START_NS = 1_790_000_000_000_000_000
 SHARES_OF_GOOD = {"ecg_good_share", "ppg_good_share", "respiration_good_share"}
 _MAY_BE_CONSTANT = ("glucose_mgdl", "spo2", "temperature_celsius", "flow_lps")
 _MAY_SCATTER = ("glucose_mgdl", "rr_ms", "spo2")
-COUNTS = {"steps_counted"}
+COUNTS = {"steps_counted", "gait_turns"}
 """Nothing counted is a count, not the lack of one."""
 
 
@@ -80,6 +80,7 @@ def good() -> dict[str, Signal]:
         "accel_x": waveform(0.8 * np.sin(walk / 2) + 0.05 * rng.standard_normal(slow_s.size), 100),
         "accel_y": waveform(0.8 * np.cos(walk) + 0.05 * rng.standard_normal(slow_s.size), 100),
         "accel_z": waveform(9.81 + 2.5 * np.sin(walk) + 0.05 * rng.standard_normal(slow_s.size), 100),
+        **{name: waveform(20 * np.sin(walk / 2), 100) for name in ("gyro_x", "gyro_y", "gyro_z")},
         "spo2": readings(np.where(np.arange(3600) % 600 < 40, 88.0, 97.0), 1.0),
         "rr_ms": readings(1000 * np.diff(beats_s(900)), 60 / 72),
         "glucose_mgdl": readings(140 + 60 * np.sin(np.arange(14 * 288) / 20), 300.0),
