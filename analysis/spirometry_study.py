@@ -149,23 +149,27 @@ def worst_grade(capacity: str) -> Callable[[SpirometryStudy, Statistics], Estima
 def difference(capacity: str, *, allowed: bool = False) -> Callable[[SpirometryStudy, Statistics], Estimate]:
     """Return the metric of the difference of the two best values, or of what is `allowed` at that age, in L.
 
-    Of several sessions it is the one whose difference is the largest part of what is allowed. Sessions without
-    two acceptable manoeuvres have none.
+    Of several sessions it is the one whose difference is the largest part of what is allowed. A session without
+    two acceptable manoeuvres has none: while all others agree well enough, nothing is known of the worst.
     """
 
     def metric(study: SpirometryStudy, statistics: Statistics) -> Estimate:  # noqa: ARG001
         known = [s for s in study.sessions if np.isfinite(s.difference_l(capacity))]
+        lacking = len(study.sessions) - len(known)
         if not known:
             method = "no session has two acceptable manoeuvres"
-            return Estimate(float("nan"), 0, method=method, n_poor=study.n_poor)
+            return Estimate(float("nan"), 0, method=method, n_poor=lacking)
         worst = max(known, key=lambda s: s.difference_l(capacity) / s.allowed_l(capacity))
         value = worst.allowed_l(capacity) if allowed else worst.difference_l(capacity)
+        if lacking and not allowed and value <= worst.allowed_l(capacity):
+            method = f"{lacking} of {len(study.sessions)} sessions have no two acceptable manoeuvres"
+            return Estimate(float("nan"), len(known), method=method, n_poor=lacking)
         method = (
             "between the two best acceptable values, of the session where it is the largest part of what is "
             "allowed at the subject's age"
         )
         details = {"age_years": worst.spirogram.age_years, "best_l": worst.best_l(capacity)}
-        return Estimate(value, len(known), method=method, details=details, n_poor=study.n_poor)
+        return Estimate(value, len(known), method=method, details=details, n_poor=lacking)
 
     return metric
 
@@ -232,6 +236,7 @@ def design_facts(study: SpirometryStudy, statistics: Statistics) -> dict[str, fl
         "sessions_over_6_years": float(sum(age > PRESCHOOL_YEARS for age in ages)),
         "manoeuvres": float(sum(sizes)),
         "manoeuvres_without_value": float(study.n_poor),
+        "fewest_manoeuvres_per_session": float(min(sizes, default=0)),
         "most_manoeuvres_per_session": float(max(sizes, default=0)),
         "excluded": float(len(study.excluded)),
     }
@@ -249,6 +254,7 @@ FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
         "sessions_over_6_years": Fact("graded sessions of older subjects"),
         "manoeuvres": Fact("manoeuvres with values"),
         "manoeuvres_without_value": Fact("manoeuvres whose signal gave no values"),
+        "fewest_manoeuvres_per_session": Fact("manoeuvres of the session that has fewest"),
         "most_manoeuvres_per_session": Fact("manoeuvres of the session that has most"),
         "fewest_acceptable_fev1": Fact("acceptable FEV1 manoeuvres of the session that has fewest"),
         "fewest_acceptable_fvc": Fact("acceptable FVC manoeuvres of the session that has fewest"),

@@ -29,7 +29,7 @@ def test_every_metric_exists_with_that_measurand_and_unit(protocol: ClinicalProt
 
 @protocols
 def test_every_rule_has_a_source_and_a_confidence(protocol: ClinicalProtocol) -> None:
-    for rule in (protocol.pairing, *protocol.design, *protocol.criteria):
+    for rule in (*filter(None, [protocol.pairing]), *protocol.design, *protocol.criteria):
         assert rule.provenance.source
         assert rule.provenance.confidence in CONFIDENCES
 
