@@ -1,16 +1,27 @@
-"""Performance of a beat detector over the records of a study, as EC57 reports it: gross and average."""
+"""One record of a study of beats: test against reference, by beats, classes, episodes and heart rate (EC57).
+
+What a study of such records comes to is in `beat_study`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.agreement import Estimate, percentile_interval, resampled_sums
-from analysis.detection import BeatComparison, ReferenceBeats, average, compare_beats, gross
-from protocols.clinical.criteria import Pairing, Statistics
+from analysis.beat_marks import BeatMarks
+from analysis.beat_matching import inside
+from analysis.detection import BeatComparison, ReferenceBeats, compare_beats
+from analysis.detection_classes import ClassComparison, compare_classes
+from analysis.detection_episodes import EpisodeComparison, compare_episodes
+from analysis.heart_rate_error import HeartRateErrors, compare_heart_rates
+from analysis.intervals import intersection, total_length, union
+from protocols.clinical.criteria import Pairing
+
+
+def _no_rates() -> HeartRateErrors:
+    return HeartRateErrors(np.empty(0), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +36,29 @@ class RecordResult:
         Test beats against reference beats.
     paced
         Whether the reference has paced beats.
+    subject
+        Whose record it is; empty where every record is of another subject.
+    classes
+        Classes of test beats against those of reference beats; None where a side tells none.
+    atrial_fibrillation, ventricular_fibrillation
+        Test episodes against reference episodes, the latter with flutter; None where a side says nothing of
+        rhythms.
+    heart_rates
+        Of windows, by both sides' beats.
+    judged_s, undetermined_s
+        Time after the learning time, and how much of it the test's side called too poor or had no samples of.
     """
 
     record: str
     comparison: BeatComparison
     paced: bool
+    subject: str = ""
+    classes: ClassComparison | None = None
+    atrial_fibrillation: EpisodeComparison | None = None
+    ventricular_fibrillation: EpisodeComparison | None = None
+    heart_rates: HeartRateErrors = field(default_factory=_no_rates)
+    judged_s: float = 0.0
+    undetermined_s: float = 0.0
 
     @property
     def n_reference(self) -> int:
@@ -40,7 +69,7 @@ class RecordResult:
 def compare_record(
     record: str, reference: ReferenceBeats, test: ArrayLike, *, rate_hz: float, pairing: Pairing
 ) -> RecordResult:
-    """Return the comparison of one record by a clinical protocol's pairing rule.
+    """Return the comparison of the beats alone of one record, by a clinical protocol's pairing rule.
 
     Parameters
     ----------
@@ -71,97 +100,116 @@ def compare_record(
     return RecordResult(record, comparison, reference.paced)
 
 
-def design_facts(records: Sequence[RecordResult], statistics: Statistics) -> dict[str, float]:  # noqa: ARG001
-    """Return what the sample of a study is like: records with and without beats, paced records, beats."""
-    return {
-        "records": sum(record.n_reference > 0 for record in records),
-        "records_without_beats": sum(record.n_reference == 0 for record in records),
-        "paced_records": sum(record.paced for record in records),
-        "reference_beats": sum(record.n_reference for record in records),
-    }
-
-
-def gross_sensitivity(records: Sequence[RecordResult], statistics: Statistics) -> Estimate:
-    """Return the share, in percent, of all reference beats that were found, with its interval by record."""
-    counts = _counts(records)
-    value = gross([r.comparison for r in records]).sensitivity_percent
-    return _gross(value, counts[0], counts[1], statistics, details=_totals(records))
-
-
-def gross_positive_predictivity(records: Sequence[RecordResult], statistics: Statistics) -> Estimate:
-    """Return the share, in percent, of all detected beats that are beats, with its interval by record."""
-    counts = _counts(records)
-    value = gross([r.comparison for r in records]).positive_predictivity_percent
-    return _gross(value, counts[0], counts[2], statistics, details=_totals(records))
-
-
-def average_sensitivity(records: Sequence[RecordResult], statistics: Statistics) -> Estimate:  # noqa: ARG001
-    """Return the mean of the records' sensitivities, in percent."""
-    value = average([r.comparison for r in records]).sensitivity_percent
-    return Estimate(value, len(records), method="mean over records")
-
-
-def average_positive_predictivity(
-    records: Sequence[RecordResult],
-    statistics: Statistics,  # noqa: ARG001
-) -> Estimate:
-    """Return the mean of the records' positive predictivities, in percent."""
-    value = average([r.comparison for r in records]).positive_predictivity_percent
-    return Estimate(value, len(records), method="mean over records")
-
-
-def median_offset(records: Sequence[RecordResult], statistics: Statistics) -> Estimate:  # noqa: ARG001
-    """Return the median of detected minus reference time, in ms, over all matched beats."""
-    offsets_s = np.concatenate([np.empty(0), *(r.comparison.offsets_s for r in records)])
-    value = 1000.0 * float(np.median(offsets_s)) if offsets_s.size else float("nan")
-    return Estimate(value, offsets_s.size, method="median over matched beats")
-
-
-def jitter(records: Sequence[RecordResult], statistics: Statistics) -> Estimate:  # noqa: ARG001
-    """Return the standard deviation of detected minus reference time within records, in ms, pooled."""
-    offsets_s = [r.comparison.offsets_s for r in records]
-    degrees = sum(max(0, offsets.size - 1) for offsets in offsets_s)
-    squares = sum(float(((offsets - offsets.mean()) ** 2).sum()) for offsets in offsets_s if offsets.size)
-    value = 1000.0 * float(np.sqrt(squares / degrees)) if degrees else float("nan")
-    return Estimate(value, degrees, method="pooled standard deviation within records")
-
-
-def _counts(records: Sequence[RecordResult]) -> NDArray[np.float64]:
-    """Return true positives, false negatives and false positives, shape (3, n_records)."""
-    counts = [(c.true_positives, c.false_negatives, c.false_positives) for c in (r.comparison for r in records)]
-    return np.array(counts, dtype=np.float64).reshape(-1, 3).T
-
-
-def _totals(records: Sequence[RecordResult]) -> dict[str, float]:
-    matched, missed, extra = _counts(records).sum(axis=1)
-    return {
-        "true_positives": float(matched),
-        "false_negatives": float(missed),
-        "false_positives": float(extra),
-    }
-
-
-def _gross(
-    value: float,
-    matched: NDArray[np.float64],
-    unmatched: NDArray[np.float64],
-    statistics: Statistics,
+def compare_marks(
+    record: str,
+    reference: BeatMarks,
+    test: BeatMarks,
     *,
-    details: dict[str, float],
-) -> Estimate:
-    n = int(matched.sum() + unmatched.sum())
-    if matched.size < 2 or n == 0:
-        return Estimate(value, n, method="no interval: fewer than 2 records", details=details)
-    sums = resampled_sums(
-        np.stack([matched, matched + unmatched]),
-        np.arange(matched.size),
-        replicates=statistics.bootstrap_replicates,
-        seed=statistics.seed,
+    rate_hz: float,
+    n_samples: int,
+    pairing: Pairing,
+    subject: str = "",
+) -> RecordResult:
+    """Return the comparison of all that both sides say of one record, by a clinical protocol's pairing rule.
+
+    Parameters
+    ----------
+    record, subject
+        Its name, and whose it is.
+    reference, test
+        What the two sides say, counted at one rate.
+    rate_hz, n_samples
+        Samples per second of both, and length of the record.
+    pairing
+        Match window and learning time.
+
+    Raises
+    ------
+    SignalError
+        As `compare_beats`.
+    """
+    flutter = _or_none(reference.ventricular_fibrillation)
+    outside = ~inside(reference.samples, flutter)
+    beats, learning_s = reference.samples[outside], pairing.learning_s
+    heard = test.samples[test.samples < n_samples]  # rounding to another rate may reach beyond the last sample
+    start = min(round(learning_s * rate_hz), n_samples)
+    silent = union(test.off, test.undetermined)
+    return RecordResult(
+        record,
+        compare_beats(
+            beats,
+            heard,
+            rate_hz=rate_hz,
+            window_s=pairing.window_s,
+            learning_s=learning_s,
+            flutter=flutter,
+        ),
+        reference.paced,
+        subject,
+        _classes(reference, test, outside, rate_hz, n_samples, pairing),
+        _episodes(
+            reference.atrial_fibrillation,
+            test.atrial_fibrillation,
+            rate_hz,
+            n_samples,
+            learning_s,
+            excluded=reference.atrial_flutter,
+        ),
+        _episodes(
+            reference.ventricular_fibrillation, test.ventricular_fibrillation, rate_hz, n_samples, learning_s
+        ),
+        compare_heart_rates(
+            beats,
+            heard,
+            rate_hz=rate_hz,
+            n_samples=n_samples,
+            learning_s=learning_s,
+            excluded=flutter,
+            test_silent=silent,
+        ),
+        (n_samples - start) / rate_hz,
+        total_length(intersection(silent, [[start, n_samples]])) / rate_hz,
     )
-    share = 100.0 * sums[0] / np.where(sums[1] > 0, sums[1], np.nan)
-    low, high = percentile_interval(share, statistics.confidence_level)
-    method = (
-        f"percentile bootstrap of {matched.size} records, {statistics.bootstrap_replicates} replicates, "
-        f"seed {statistics.seed}"
+
+
+def _classes(
+    reference: BeatMarks,
+    test: BeatMarks,
+    outside: NDArray[np.bool_],
+    rate_hz: float,
+    n_samples: int,
+    pairing: Pairing,
+) -> ClassComparison | None:
+    if reference.classes is None or test.classes is None:
+        return None
+    heard = test.samples < n_samples
+    return compare_classes(
+        reference.samples[outside],
+        reference.classes[outside],
+        test.samples[heard],
+        test.classes[heard],
+        rate_hz=rate_hz,
+        window_s=pairing.window_s,
+        learning_s=pairing.learning_s,
+        flutter=_or_none(reference.ventricular_fibrillation),
+        test_off=test.off,
     )
-    return Estimate(value, n, low, high, statistics.confidence_level, method=method, details=details)
+
+
+def _episodes(
+    reference: ArrayLike | None,
+    test: ArrayLike | None,
+    rate_hz: float,
+    n_samples: int,
+    learning_s: float,
+    excluded: ArrayLike = (),
+) -> EpisodeComparison | None:
+    if reference is None or test is None:
+        return None
+    return compare_episodes(
+        reference, test, rate_hz=rate_hz, n_samples=n_samples, learning_s=learning_s, excluded=excluded
+    )
+
+
+def _or_none(intervals: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    return np.empty((0, 2), dtype=np.int64) if intervals is None else intervals

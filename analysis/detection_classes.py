@@ -25,6 +25,8 @@ from protocols.errors import SignalError
 CLASS_ROWS: Final = ("N", "S", "V", "F", "Q", "O", "X")
 """Rows (reference) and columns (test) of a class matrix; O: no beat, X: no beat while switched off."""
 
+_WRONG: Final = {"V": "NSOX", "S": "NVFOX"}  # whose beats called by the letter are false
+
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
@@ -62,20 +64,27 @@ class ClassComparison:
     @property
     def veb(self) -> ClassScore:
         """Ventricular ectopic beats; F and Q called V count neither as true nor as false."""
-        return self._score("V", wrong="NSOX", others="NSFQOX")
+        return self._score("V")
 
     @property
     def sveb(self) -> ClassScore:
         """Supraventricular ectopic beats; Q called S counts neither as true nor as false."""
-        return self._score("S", wrong="NVFOX", others="NVFQOX")
+        return self._score("S")
 
-    def _score(self, letter: str, *, wrong: str, others: str) -> ClassScore:
+    def shares(self, letter: str) -> dict[str, tuple[int, int]]:
+        """Return part and whole of the three figures of class V or S, by the names of `ClassScore`."""
+        wrong = _WRONG[letter]
         true, false = self.count(letter, letter), self.count(wrong, letter)
-        all_of_class = self.count(letter, "NSVFQOX")
+        others = "NSVFQOX".replace(letter, "")
         rightly_not = self.count(others, "NSVFQ".replace(letter, ""))
-        return ClassScore(
-            percent(true, all_of_class), percent(true, true + false), percent(false, false + rightly_not)
-        )
+        return {
+            "sensitivity": (true, self.count(letter, "NSVFQOX")),
+            "positive_predictivity": (true, true + false),
+            "false_positive_rate": (false, false + rightly_not),
+        }
+
+    def _score(self, letter: str) -> ClassScore:
+        return ClassScore(*(percent(part, whole) for part, whole in self.shares(letter).values()))
 
 
 def compare_classes(

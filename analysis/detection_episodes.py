@@ -37,22 +37,31 @@ class EpisodeComparison:
     @property
     def sensitivity_percent(self) -> float:
         """Share of the reference episodes that a test episode overlaps; NaN without any."""
-        return percent(self.found_episodes, self.reference_episodes)
+        return percent(*self.shares()["episode_sensitivity"])
 
     @property
     def positive_predictivity_percent(self) -> float:
         """Share of the test episodes that a reference episode overlaps; NaN without any."""
-        return percent(self.true_episodes, self.test_episodes)
+        return percent(*self.shares()["episode_positive_predictivity"])
 
     @property
     def duration_sensitivity_percent(self) -> float:
         """Share of the reference duration that test episodes cover; NaN without any."""
-        return percent(self.overlap_s, self.reference_s)
+        return percent(*self.shares()["duration_sensitivity"])
 
     @property
     def duration_positive_predictivity_percent(self) -> float:
         """Share of the test duration that reference episodes cover; NaN without any."""
-        return percent(self.overlap_s, self.test_s)
+        return percent(*self.shares()["duration_positive_predictivity"])
+
+    def shares(self) -> dict[str, tuple[float, float]]:
+        """Return part and whole of the four figures by name: of episodes their numbers, of duration seconds."""
+        return {
+            "episode_sensitivity": (self.found_episodes, self.reference_episodes),
+            "episode_positive_predictivity": (self.true_episodes, self.test_episodes),
+            "duration_sensitivity": (self.overlap_s, self.reference_s),
+            "duration_positive_predictivity": (self.overlap_s, self.test_s),
+        }
 
 
 def read_rhythm(

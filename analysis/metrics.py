@@ -8,13 +8,12 @@ entries of `signal_metrics.SIGNAL_METRICS`; every one of them is a metric here, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_detection, oximetry, signal_study, temperature_study
+from analysis import beat_study, oximetry, signal_study, temperature_study
 from analysis.agreement import BlandAltman, Estimate
-from analysis.beat_detection import RecordResult
 from analysis.metric import Fact, Metric, Study
 from analysis.oximetry import OximeterPairs
 from analysis.paired_metrics import readings_study
@@ -31,7 +30,6 @@ from protocols.clinical.criteria import Statistics
 from protocols.clinical.measurement import Measurement
 from protocols.errors import SignalError
 
-_EC57: Final = "ANSI/AAMI EC57, as bxb of the WFDB software does it"
 _BLAND_ALTMAN: Final = "Bland & Altman 2007, section 3, doi:10.1080/10543400701329422"
 
 
@@ -104,12 +102,6 @@ def _spo2(function: Callable[[OximeterPairs, Statistics], Estimate], source: str
     return Metric("spo2", unit, function, ("spo2",), source)
 
 
-def _qrs(
-    function: Callable[[Sequence[RecordResult], Statistics], Estimate], source: str, unit: str = "%"
-) -> Metric:
-    return Metric("qrs", unit, function, ("ecg",), source)
-
-
 _OXIMETRY: Final = Study(
     {
         "spo2_arms": _spo2(oximetry.accuracy, "ISO 80601-2-61; FDA 2013"),
@@ -143,33 +135,6 @@ _OXIMETRY: Final = Study(
     OximeterPairs.gather([]),
 )
 
-_BEATS: Final = Study(
-    {
-        "qrs_sensitivity_gross": _qrs(beat_detection.gross_sensitivity, _EC57),
-        "qrs_positive_predictivity_gross": _qrs(beat_detection.gross_positive_predictivity, _EC57),
-        "qrs_sensitivity_average": _qrs(beat_detection.average_sensitivity, _EC57),
-        "qrs_positive_predictivity_average": _qrs(beat_detection.average_positive_predictivity, _EC57),
-        "qrs_offset_median": _qrs(beat_detection.median_offset, "detected minus reference", "ms"),
-        "qrs_jitter": _qrs(beat_detection.jitter, "standard deviation within records", "ms"),
-    },
-    {
-        "records": Fact(
-            "records with reference beats after the learning time",
-            title_fr="enregistrements avec des battements de référence après l'apprentissage",
-        ),
-        "records_without_beats": Fact(
-            "records without reference beats after the learning time",
-            title_fr="enregistrements sans battement de référence après l'apprentissage",
-        ),
-        "paced_records": Fact(
-            "records with paced beats", title_fr="enregistrements avec des battements stimulés"
-        ),
-        "reference_beats": Fact("reference beats", title_fr="battements de référence"),
-    },
-    beat_detection.design_facts,
-    (),
-)
-
 _SIGNALS: Final = Study(
     {
         name: Metric("signal", metric.unit, mean_over_subjects(name), metric.channels, metric.source)
@@ -199,7 +164,7 @@ STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
         "temperature": temperature_study.STUDY,
         "glucose": readings_study("glucose", "glucose"),
         "steps": readings_study("steps", "steps"),
-        "qrs": _BEATS,
+        "qrs": beat_study.STUDY,
         "signal": _SIGNALS,
         "sleep": SLEEP,
         "spirometry": SPIROMETRY,

@@ -46,7 +46,8 @@ class Recording:
     annotation_samples
         Sample index of every reference annotation, shape (n_annotations,), int64, ascending. Kept read-only.
     annotation_symbols
-        WFDB symbol of every annotation: beats, and marks of rhythm, noise and others; empty without reference.
+        WFDB symbol of every annotation: beats, and marks of noise and others; where a rhythm begins, its text
+        such as `(AFIB`. Empty without reference.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def read_wfdb(path: str | Path, *, annotator: str = "atr") -> Recording:
         lambda wfdb: wfdb.rdrecord(str(base), physical=False),
     )
     _check_sums(record, header_path)
-    samples, symbols = _read_annotations(base.with_name(f"{base.name}.{annotator}"), annotator, record.sig_len)
+    samples, symbols = read_annotations(base, annotator, n_samples=record.sig_len)
     return Recording(
         name=base.name,
         rate_hz=float(record.fs),
@@ -208,14 +209,34 @@ def _check_sums(record: Any, path: Path) -> None:
             )
 
 
-def _read_annotations(path: Path, annotator: str, n_samples: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def read_annotations(
+    record: str | Path, annotator: str, *, n_samples: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return sample index and symbol of every annotation beside a WFDB record, as `Recording` holds them.
+
+    Parameters
+    ----------
+    record
+        Path of the record without ending.
+    annotator
+        Suffix of the annotation file; where there is none, nothing is annotated.
+    n_samples
+        Length of the record.
+
+    Raises
+    ------
+    StoreError, DecodeError
+        As `read_wfdb`.
+    """
+    path = Path(f"{record}.{annotator}")
     if not path.exists():
         return np.empty(0, dtype=np.int64), ()
-    base = str(path.with_suffix(""))
-    annotation = _read(path, "a WFDB annotation file", lambda wfdb: wfdb.rdann(base, annotator))
+    annotation = _read(path, "a WFDB annotation file", lambda wfdb: wfdb.rdann(str(record), annotator))
     if not path.read_bytes().endswith(_ANNOTATIONS_END):
         raise DecodeError(f"{path}: cut short, expected the end mark of an annotation file")
     samples = np.asarray(annotation.sample, dtype=np.int64)
     if samples.size and not (np.all(np.diff(samples) >= 0) and samples[0] >= 0 and samples[-1] < n_samples):
         raise DecodeError(f"{path}: annotations out of order or beyond the record's {n_samples} samples")
-    return samples, tuple(annotation.symbol)
+    notes = (note.rstrip("\0") for note in annotation.aux_note)
+    symbols = zip(annotation.symbol, notes, strict=True)
+    return samples, tuple(note if note.startswith("(") else symbol for symbol, note in symbols)

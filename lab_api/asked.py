@@ -38,6 +38,12 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
         "--wfdb", nargs="+", metavar="RECORD", default=[], help="WFDB records (path without ending) instead"
     )
     parser.add_argument(
+        "--annotator",
+        metavar="SUFFIX",
+        help="with --wfdb: the device's own annotations beside each record, judged in place of this software's "
+        "detector, such as qrs",
+    )
+    parser.add_argument(
         "--pairs",
         nargs="+",
         metavar="FILE",
@@ -108,7 +114,7 @@ def asked_evidence(options: argparse.Namespace, protocol: ClinicalProtocol) -> E
         if options.wfdb:
             # workers of a scheduler have a working folder of their own
             paths = [Path(record).absolute() for record in options.wfdb]
-            return sources.from_record_files(paths, protocol, workers=workers)
+            return sources.from_record_files(paths, protocol, workers=workers, annotator=options.annotator)
         folder = Settings(data_folder=options.data or default_data_folder()).sessions_folder.absolute()
         return sources.from_folder(folder, options.sessions, protocol, subjects, workers=workers)
 

@@ -116,10 +116,18 @@ def from_recordings(recordings: Sequence[Recording], protocol: ClinicalProtocol)
 
 
 def from_record_files(
-    paths: Sequence[Path], protocol: ClinicalProtocol, *, workers: Executor | None
+    paths: Sequence[Path],
+    protocol: ClinicalProtocol,
+    *,
+    workers: Executor | None,
+    annotator: str | None = None,
 ) -> Evidence:
-    """Return the same of records named by their path without ending, taken by workers that reach it."""
-    return _joined(_mapped(workers, _of_record, paths, [protocol] * len(paths)), protocol)
+    """Return the same of records named by their path without ending, taken by workers that reach it.
+
+    With an `annotator`, the annotation files with that suffix are the device under test.
+    """
+    n = len(paths)
+    return _joined(_mapped(workers, _of_record, paths, [protocol] * n, [annotator] * n), protocol)
 
 
 @contextmanager
@@ -169,8 +177,11 @@ def _of_session(folder: Path, session_id: str, protocol: ClinicalProtocol) -> Pa
         return _OF_MEASURAND[protocol.measurand].from_session(store, store.session(session_id), protocol)
 
 
-def _of_record(path: Path, protocol: ClinicalProtocol) -> Part:
-    return beats.from_recording(read_wfdb(path), protocol)
+def _of_record(path: Path, protocol: ClinicalProtocol, annotator: str | None) -> Part:
+    recording = read_wfdb(path)
+    if annotator is None:
+        return beats.from_recording(recording, protocol)
+    return beats.from_record_file(path, recording, protocol, annotator)
 
 
 def _check_ids(session_ids: Sequence[str]) -> None:

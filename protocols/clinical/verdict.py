@@ -8,7 +8,8 @@ outcome.
   where the design is insufficient. Neither an insufficient design nor bad contact ever makes a FAIL.
 * The whole: NOT_MEASURED if no criterion was measured; else INCONCLUSIVE if the design is insufficient; else
   FAIL if any criterion fails; else INCONCLUSIVE if any is, or NOT_MEASURED if any was not measured; else PASS;
-  REPORTED if there is no limit at all.
+  REPORTED if there is no limit at all. A figure that is only reported, and of which the sample held no case
+  (n = 0), decides nothing: a record without ventricular beats is no less a record.
 * A requirement whose fact is not known is not met: a study has to show its design.
 """
 
@@ -327,15 +328,22 @@ def judge_protocol(
 
 
 def _overall(criteria: Sequence[CriterionVerdict], *, sufficient: bool) -> Outcome:
-    outcomes = {verdict.outcome for verdict in criteria}
-    if outcomes == {Outcome.NOT_MEASURED}:
+    if {verdict.outcome for verdict in criteria} == {Outcome.NOT_MEASURED}:
         return Outcome.NOT_MEASURED
+    outcomes = {verdict.outcome for verdict in criteria if not _no_case(verdict)}
     if not sufficient:
         return Outcome.INCONCLUSIVE
     for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED, Outcome.PASS):
         if outcome in outcomes:
             return outcome
     return Outcome.REPORTED
+
+
+def _no_case(verdict: CriterionVerdict) -> bool:
+    """Return whether a figure that is only reported has nothing in the sample to be of."""
+    measurement = verdict.measurement
+    without_value = verdict.outcome is Outcome.NOT_MEASURED and measurement is not None and measurement.n == 0
+    return verdict.criterion.comparison == "report" and without_value
 
 
 def _provenance(provenance: Provenance) -> dict[str, str]:

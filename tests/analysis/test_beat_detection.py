@@ -23,23 +23,23 @@ def result(
 
 def test_gross_figures_carry_their_counts_and_an_interval_by_record() -> None:
     records = [result(90, 10, 0), result(300, 0, 100), result(100, 0, 0)]
-    found = beat_detection.gross_sensitivity(records, STATISTICS)
+    found = beat_study.gross_sensitivity(records, STATISTICS)
     assert found.value == pytest.approx(98.0)
     assert (found.low, found.high) == (pytest.approx(90.0), pytest.approx(100.0))
     assert found.details == {"true_positives": 490, "false_negatives": 10, "false_positives": 100}
-    predictive = beat_detection.gross_positive_predictivity(records, STATISTICS)
+    predictive = beat_study.gross_positive_predictivity(records, STATISTICS)
     assert predictive.value == pytest.approx(100 * 490 / 590)
     assert predictive.n == 590
 
 
 def test_average_figures_are_means_over_records() -> None:
     records = [result(90, 10, 0), result(300, 0, 100)]
-    assert beat_detection.average_sensitivity(records, STATISTICS).value == pytest.approx(95.0)
-    assert beat_detection.average_positive_predictivity(records, STATISTICS).value == pytest.approx(87.5)
+    assert beat_study.average_sensitivity(records, STATISTICS).value == pytest.approx(95.0)
+    assert beat_study.average_positive_predictivity(records, STATISTICS).value == pytest.approx(87.5)
 
 
 def test_one_record_gives_a_value_without_interval() -> None:
-    found = beat_detection.gross_sensitivity([result(9, 1, 0)], STATISTICS)
+    found = beat_study.gross_sensitivity([result(9, 1, 0)], STATISTICS)
     assert found.value == 90.0
     assert found.low is None
 
@@ -50,8 +50,8 @@ def test_offset_and_jitter_pool_within_records() -> None:
         RecordResult("b", BeatComparison(np.array([0.10, 0.12]), np.arange(0), np.arange(0)), paced=False),
         result(0, 5, 5),
     ]
-    assert beat_detection.median_offset(records, STATISTICS).value == pytest.approx(60.0)
-    assert beat_detection.jitter(records, STATISTICS).value == pytest.approx(np.sqrt(200.0))
+    assert beat_study.median_offset(records, STATISTICS).value == pytest.approx(60.0)
+    assert beat_study.jitter(records, STATISTICS).value == pytest.approx(np.sqrt(200.0))
 
 
 def test_facts_tell_empty_and_paced_records() -> None:
@@ -63,12 +63,12 @@ def test_facts_tell_empty_and_paced_records() -> None:
 
 def test_no_records_give_no_values() -> None:
     for figure in (
-        beat_detection.gross_sensitivity,
-        beat_detection.gross_positive_predictivity,
-        beat_detection.average_sensitivity,
-        beat_detection.average_positive_predictivity,
-        beat_detection.median_offset,
-        beat_detection.jitter,
+        beat_study.gross_sensitivity,
+        beat_study.gross_positive_predictivity,
+        beat_study.average_sensitivity,
+        beat_study.average_positive_predictivity,
+        beat_study.median_offset,
+        beat_study.jitter,
     ):
         assert np.isnan(figure([], STATISTICS).value)
 

@@ -32,7 +32,7 @@ def test_a_record_is_read_as_its_converter_delivered_it(shared: Path) -> None:
 def test_reference_annotations_are_read_with_their_rhythm_and_noise_marks(shared: Path) -> None:
     record = read_wfdb(shared / "data/ecg/mitdb/108")
     symbols = np.array(record.annotation_symbols)
-    assert symbols[0] == "+"
+    assert symbols[0] == "(N"
     assert {"N", "V", "~", "|", "x"} <= set(symbols)
     assert len(symbols) == record.annotation_samples.size == 1824
     assert np.all(np.diff(record.annotation_samples) >= 0)
