@@ -2,9 +2,9 @@
 
 A spirometer that is read continuously shows tidal breathing, forced manoeuvres, pauses in which nobody breathes
 through it, and its own noise and offset. A forced expiration is told from all of these by its peak flow. It
-begins where flow last was not expiratory before the peak, and ends with the inspiration that follows, or a
-short while after flow has stopped: volume is an integral, and each second of an offset that were taken in would
-be counted as air.
+begins where flow last was not expiratory before the peak, and ends with the inspiration that follows or, where
+there is none, with the first second without flow: volume is an integral, and every second of an offset would be
+counted as air.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _BREATH_L: Final = 0.1
 _STILL_LPS: Final = 0.025
 """Flow that brings less than the 25 mL in 1 s by which the standard calls an expiration over."""
 _STILL_S: Final = 1.0
-_AFTER_S: Final = 3.0
-"""Time after flow has stopped in which an inspiration still belongs to the manoeuvre."""
+_LONGEST_S: Final = 15.0
+"""After a peak in which an inspiration belongs to the manoeuvre: as long as the standard has anyone blow."""
 
 
 def find_expirations(flow_lps: ArrayLike, *, rate_hz: float) -> list[tuple[int, int]]:
@@ -72,6 +72,8 @@ def find_expirations(flow_lps: ArrayLike, *, rate_hz: float) -> list[tuple[int, 
             peaks[-1] = (peaks[-1][0], end)
         else:
             peaks.append((first, end))
+    if not peaks:
+        return []
     starts = [_start(flow, first) for first, _ in peaks]
     limits = [*starts[1:], flow.size]
     return [
@@ -94,14 +96,16 @@ def _start(flow: NDArray[np.float64], first: int) -> int:
 
 
 def _end(flow: NDArray[np.float64], after: int, limit: int, rate_hz: float) -> int:
-    """Return the end of the inspiration that follows a peak, or of the time in which one may follow."""
+    """Return the end of the inspiration that follows a peak or, where none does, of the second without flow."""
     rest = flow[after:limit]
     if rest.size == 0:
         return limit
-    last = min(rest.size, _first_pause(rest, rate_hz) + round((_STILL_S + _AFTER_S) * rate_hz))
     inspired = np.flatnonzero(_breathed_in(rest, rate_hz) >= _BREATH_L)
-    if inspired.size == 0 or inspired[0] >= last:
-        return after + last
+    if inspired.size == 0 or inspired[0] > _LONGEST_S * rate_hz:
+        still = round(
+            1.25 * _STILL_S * rate_hz
+        )  # a little longer, so that its last second is still beyond doubt
+        return after + min(rest.size, _first_pause(rest, rate_hz) + still)
     volume = np.cumsum(rest[inspired[0] :]) / rate_hz
     again = np.flatnonzero(volume - np.minimum.accumulate(volume) >= _BREATH_L)
     until = int(again[0]) if again.size else volume.size
