@@ -125,7 +125,7 @@ class CriterionVerdict:
             "meets_limit": self.meets_limit,
             "judged": criterion.judged,
             "comparison": criterion.comparison,
-            "limit": self.limit,
+            "limit": _plain(self.limit),
             "unit": criterion.unit,
             **_provenance(criterion.provenance),
             "value": _plain(measurement.value) if measurement else None,
