@@ -363,7 +363,7 @@ def _bound(criterion: Criterion, limit: Measurement | None) -> float | None:
             f"limit {limit.metric!r} in {limit.unit!r}, expected {criterion.limit_metric!r} in "
             f"{criterion.unit!r} of criterion {criterion.id}"
         )
-    return limit.value
+    return None if math.isnan(limit.value) else limit.value
 
 
 def _limit(rule: Requirement | Criterion, bound: float | None = None) -> str:
