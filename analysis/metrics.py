@@ -8,16 +8,15 @@ entries of `signal_metrics.SIGNAL_METRICS`; every one of them is a metric here, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_study, oximetry, signal_study, temperature_study
-from analysis.agreement import BlandAltman, Estimate
+from analysis import beat_study, signal_study, temperature_study
 from analysis.metric import Fact, Metric, Study
-from analysis.oximetry import OximeterPairs
+from analysis.oximetry_study import OXIMETRY
 from analysis.paired_metrics import readings_study
-from analysis.paired_study import PAIRED_FACTS, Excluded, PairedStudy, usable_by
+from analysis.paired_study import Excluded, PairedStudy, usable_by
 from analysis.pressure_study import PRESSURE_STUDY
 from analysis.signal_metrics import SIGNAL_METRICS
 from analysis.signal_study import mean_over_subjects
@@ -26,11 +25,8 @@ from analysis.spirometry_study import SPIROMETRY
 from analysis.usability_study import USABILITY
 from analysis.use_error_study import USE_ERRORS
 from protocols.clinical.clinical_protocol import ClinicalProtocol
-from protocols.clinical.criteria import Statistics
 from protocols.clinical.measurement import Measurement
 from protocols.errors import SignalError
-
-_BLAND_ALTMAN: Final = "Bland & Altman 2007, section 3, doi:10.1080/10543400701329422"
 
 
 def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float], list[Measurement]]:
@@ -41,7 +37,8 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
     protocol
         Any shipped protocol or a lab's own.
     evidence
-        `OximeterPairs` for `spo2`, a sequence of `RecordResult` for `qrs`, of `SignalFigures` for `signal`.
+        `PairedStudy` where readings are compared, a sequence of `RecordResult` for `qrs`, of `SignalFigures`
+        for `signal`.
 
     Raises
     ------
@@ -89,52 +86,6 @@ def _grade(metric: Metric, value: float) -> str:
     return metric.grades[int(value) - 1] if metric.grades and math.isfinite(value) else ""
 
 
-def _of_agreement(choose: Callable[[BlandAltman], float]) -> Callable[[OximeterPairs, Statistics], Estimate]:
-    def estimate(pairs: OximeterPairs, statistics: Statistics) -> Estimate:
-        limits = oximetry.agreement(pairs, statistics)
-        method = f"several pairs of each of {limits.n_subjects} subjects, true value varying"
-        return Estimate(choose(limits), limits.n_pairs, method=method)
-
-    return estimate
-
-
-def _spo2(function: Callable[[OximeterPairs, Statistics], Estimate], source: str, unit: str = "%") -> Metric:
-    return Metric("spo2", unit, function, ("spo2",), source)
-
-
-_OXIMETRY: Final = Study(
-    {
-        "spo2_arms": _spo2(oximetry.accuracy, "ISO 80601-2-61; FDA 2013"),
-        "spo2_bias": _spo2(oximetry.bias, "FDA 2013"),
-        "spo2_precision": _spo2(oximetry.precision, "standard deviation, n - 1"),
-        "spo2_read_rate": _spo2(oximetry.read_rate, "share of moments with a value"),
-        "spo2_between_subject_variance": _spo2(
-            _of_agreement(lambda limits: limits.between_variance), _BLAND_ALTMAN, "%2"
-        ),
-        "spo2_within_subject_variance": _spo2(
-            _of_agreement(lambda limits: limits.within_variance), _BLAND_ALTMAN, "%2"
-        ),
-        "spo2_lower_limit_of_agreement": _spo2(_of_agreement(lambda limits: limits.lower), _BLAND_ALTMAN),
-        "spo2_upper_limit_of_agreement": _spo2(_of_agreement(lambda limits: limits.upper), _BLAND_ALTMAN),
-    },
-    {
-        **PAIRED_FACTS,
-        "excluded_reference_missing": Fact("moments without a reference", title_fr="moments sans référence"),
-        "excluded_reference_out_of_range": Fact(
-            "moments with a reference out of range", title_fr="moments dont la référence est hors plage"
-        ),
-        "excluded_test_missing": Fact(
-            "moments at which the device showed nothing", title_fr="moments où le dispositif n'a rien affiché"
-        ),
-        "excluded_test_no_saturation": Fact(
-            "moments at which the device showed no possible saturation",
-            title_fr="moments où le dispositif a affiché une saturation impossible",
-        ),
-    },
-    oximetry.design_facts,
-    OximeterPairs.gather([]),
-)
-
 _SIGNALS: Final = Study(
     {
         name: Metric("signal", metric.unit, mean_over_subjects(name), metric.channels, metric.source)
@@ -157,7 +108,7 @@ _SIGNALS: Final = Study(
 
 STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
     {
-        "spo2": _OXIMETRY,
+        "spo2": OXIMETRY,
         "blood_pressure": PRESSURE_STUDY,
         "heart_rate": readings_study("heart_rate", "heart_rate"),
         "respiratory_rate": readings_study("respiratory_rate", "respiratory_rate"),

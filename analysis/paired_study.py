@@ -50,6 +50,10 @@ PLAUSIBLE: Final[Mapping[str, tuple[float, float, str]]] = MappingProxyType(
 
 Set by the lab, and wide: a value outside is an error of entry or transmission and decides nothing."""
 
+SIGNAL_LABEL: Final = "test_signal"
+POOR_SIGNAL: Final = "poor"
+"""Label of pairs, and its word where the device itself reported a poor signal: these decide nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
@@ -219,6 +223,7 @@ def usable(study: PairedStudy, *, low: float = -np.inf, high: float = np.inf) ->
         ("the reference has no value", lambda s: np.isnan(s.reference)),
         ("the reference is impossible", lambda s: _impossible(s.quantities, s.reference, known)),
         ("the reference is out of the protocol's range", lambda s: (s.reference < low) | (s.reference > high)),
+        ("the device reported a poor signal", _of_poor_signal),
         ("the device showed no value", lambda s: np.isnan(s.test)),
         ("the device's value is impossible", lambda s: _impossible(s.quantities, s.test, known)),
         ("the pair is there twice", _repeated),
@@ -238,7 +243,7 @@ def read_rate_percent(study: PairedStudy, statistics: Statistics) -> float:
     """Return the share of the moments with a usable reference at which the device showed a value, or NaN."""
     counts = Counter(excluded.reason for excluded in usable_by(study, statistics).excluded)
     shown = usable_by(study, statistics).n_pairs + counts["the device's value is impossible"]
-    moments = shown + counts["the device showed no value"]
+    moments = shown + counts["the device showed no value"] + counts["the device reported a poor signal"]
     return 100.0 * shown / moments if moments else float("nan")
 
 
@@ -360,6 +365,11 @@ def band_of(reference: _Floats, edges: Sequence[float]) -> NDArray[np.intp]:
     bands[reference == bounds[-1]] = bounds.size - 2
     bands[~((reference >= bounds[0]) & (reference <= bounds[-1]))] = -1
     return np.asarray(bands)
+
+
+def _of_poor_signal(study: PairedStudy) -> NDArray[np.bool_]:
+    label = study.labels.get(SIGNAL_LABEL)
+    return np.zeros(study.n_pairs, dtype=bool) if label is None else np.asarray(label == POOR_SIGNAL)
 
 
 def _impossible(

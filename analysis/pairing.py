@@ -36,10 +36,10 @@ class PairedReadings:
     ----------
     times_ns
         UTC of the start of each pair's window, shape (n_pairs,).
-    reference_percent, test_percent
+    reference, test
         Shape (n_pairs,); the device under test is NaN where it showed nothing.
-    n_unstable
-        Windows with a reference that was not, or not yet, stable: no pairs.
+    unstable_ns
+        UTC of the start of each window with a reference that was not, or not yet, stable: no pairs.
     unpaired
         Time and reason of each reading that could make no pair.
     change
@@ -48,9 +48,9 @@ class PairedReadings:
     """
 
     times_ns: NDArray[np.int64]
-    reference_percent: NDArray[np.float64]
-    test_percent: NDArray[np.float64]
-    n_unstable: int = 0
+    reference: NDArray[np.float64]
+    test: NDArray[np.float64]
+    unstable_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     unpaired: tuple[tuple[int, str], ...] = ()
     change: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
@@ -69,9 +69,9 @@ class Lag:
 
 def pair_readings(
     reference_times_ns: ArrayLike,
-    reference_percent: ArrayLike,
+    reference: ArrayLike,
     test_times_ns: ArrayLike,
-    test_percent: ArrayLike,
+    test: ArrayLike,
     *,
     window_s: float,
     stable_s: float = 0.0,
@@ -83,7 +83,7 @@ def pair_readings(
     ----------
     reference_times_ns, test_times_ns
         UTC of every reading, ascending, shapes (n_reference,) and (n_test,).
-    reference_percent, test_percent
+    reference, test
         The readings; NaN where none was shown.
     window_s
         Length of the windows; the first starts with the first reading of the reference. Half-open.
@@ -99,10 +99,10 @@ def pair_readings(
     window_ns = round(as_positive(window_s, name="window_s", unit="s") * _NS_PER_S)
     if stable_s < 0 or not stable_range > 0:
         raise SignalError(f"stable_s={stable_s!r}, stable_range={stable_range!r}, expected >= 0 and > 0")
-    reference_ns, reference = _shown(reference_times_ns, reference_percent, name="reference")
-    test_ns, test = _shown(test_times_ns, test_percent, name="test")
+    reference_ns, reference = _shown(reference_times_ns, reference, name="reference")
+    test_ns, test = _shown(test_times_ns, test, name="test")
     if reference.size == 0:
-        return PairedReadings(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0), 0)
+        return PairedReadings(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0))
     windows, starts = np.unique((reference_ns - reference_ns[0]) // window_ns, return_index=True)
     stable = _stable(
         windows,
@@ -112,11 +112,12 @@ def pair_readings(
         stable_range=stable_range,
     )
     counts = np.diff(starts, append=reference.size)
+    begins_ns = reference_ns[0] + windows * window_ns
     return PairedReadings(
-        times_ns=(reference_ns[0] + windows * window_ns)[stable],
-        reference_percent=(np.add.reduceat(reference, starts) / counts)[stable],
-        test_percent=_means((test_ns - reference_ns[0]) // window_ns, test, windows)[stable],
-        n_unstable=int((~stable).sum()),
+        times_ns=begins_ns[stable],
+        reference=(np.add.reduceat(reference, starts) / counts)[stable],
+        test=_means((test_ns - reference_ns[0]) // window_ns, test, windows)[stable],
+        unstable_ns=begins_ns[~stable],
     )
 
 
@@ -196,8 +197,8 @@ def pair_bracketed(
     missing = np.where(has_before, "after", np.where(has_after, "before", "before or after"))
     return PairedReadings(
         times_ns=test_ns[whole],
-        reference_percent=0.5 * (reference[before] + reference[after])[whole],
-        test_percent=test[whole],
+        reference=0.5 * (reference[before] + reference[after])[whole],
+        test=test[whole],
         unpaired=tuple(
             (int(time_ns), f"no reading of the reference {side} it within {window_s:g} s")
             for time_ns, side in zip(test_ns[~whole], missing[~whole], strict=True)
@@ -208,9 +209,9 @@ def pair_bracketed(
 
 def estimate_lag(
     reference_times_ns: ArrayLike,
-    reference_percent: ArrayLike,
+    reference: ArrayLike,
     test_times_ns: ArrayLike,
-    test_percent: ArrayLike,
+    test: ArrayLike,
     *,
     max_lag_s: float = 60.0,
 ) -> Lag:
@@ -223,7 +224,7 @@ def estimate_lag(
     ----------
     reference_times_ns, test_times_ns
         UTC of every reading, ascending, shapes (n_reference,) and (n_test,).
-    reference_percent, test_percent
+    reference, test
         The readings; NaN where none was shown.
     max_lag_s
         Largest lag considered, to either side.
@@ -233,8 +234,8 @@ def estimate_lag(
     SignalError
         If times go back, shapes differ, or values are infinite.
     """
-    reference_ns, reference = _shown(reference_times_ns, reference_percent, name="reference")
-    test_ns, test = _shown(test_times_ns, test_percent, name="test")
+    reference_ns, reference = _shown(reference_times_ns, reference, name="reference")
+    test_ns, test = _shown(test_times_ns, test, name="test")
     reach = round(as_positive(max_lag_s, name="max_lag_s", unit="s") / _LAG_STEP_S)
     unknown = Lag(float("nan"), float("nan"))
     if reference.size == 0 or test.size == 0:
@@ -256,11 +257,11 @@ def estimate_lag(
 
 
 def _shown(
-    times_ns: ArrayLike, percent: ArrayLike, *, name: str
+    times_ns: ArrayLike, readings: ArrayLike, *, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return times and values of the readings that are not NaN."""
     times = as_times_ns(times_ns, name=f"{name}_times_ns")
-    values = as_series(percent, name=f"{name}_percent")
+    values = as_series(readings, name=name)
     if times.shape != values.shape:
         raise SignalError(f"{values.size} readings of the {name} at {times.size} times, expected as many")
     present = ~np.isnan(values)

@@ -64,7 +64,7 @@ class Quantity:
 
 QUANTITIES: Final[Mapping[str, tuple[Quantity, ...]]] = MappingProxyType(
     {
-        "spo2": (Quantity("spo2", ("spo2",), {"%": Unit(), "1": Unit(100.0)}),),
+        "spo2": (Quantity("spo2", ("spo2", "sao2"), {"%": Unit(), "1": Unit(100.0)}),),
         "blood_pressure": (
             Quantity("sbp", ("systolic", "sbp"), _PRESSURE),
             Quantity("dbp", ("diastolic", "dbp"), _PRESSURE),

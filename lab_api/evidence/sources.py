@@ -20,7 +20,6 @@ from firmware_sim.recordings import Recording, read_wfdb
 from lab_api.evidence import (
     beats,
     hypnograms,
-    oximetry,
     paired,
     pressure,
     questionnaires,
@@ -223,11 +222,9 @@ class _Measurand:
 
 _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
     {
-        "spo2": _Measurand(oximetry.from_session, oximetry.joined),
         **{
-            measurand: _Measurand(paired.from_session, paired.joined)
+            measurand: _Measurand(paired.from_session, paired.joined, items=paired.items_of)
             for measurand in QUANTITIES
-            if measurand != "spo2"
         },
         "blood_pressure": _Measurand(pressure.from_session, paired.joined, pressure.from_table),
         "qrs": _Measurand(beats.from_session, beats.joined),

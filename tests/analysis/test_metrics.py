@@ -11,14 +11,14 @@ from analysis.beat_detection import compare_record
 from analysis.detection import read_annotations
 from analysis.heartbeats import detect_qrs
 from analysis.metrics import METRICS, measure
-from analysis.oximetry import OximeterPairs
+from analysis.paired_study import PairedStudy
 from analysis.pairing import pair_readings
 from protocols.clinical.library import shipped
 from protocols.clinical.verdict import Outcome, judge_protocol
 from protocols.errors import SignalError
 
 
-def desaturation_study(rng: np.random.Generator, *, bias: float, n_subjects: int = 12) -> OximeterPairs:
+def desaturation_study(rng: np.random.Generator, *, bias: float, n_subjects: int = 12) -> PairedStudy:
     protocol = shipped()["iso-80601-2-61-2017"]
     times_s = np.arange(0, 900, 1 / 3)
     levels = np.interp(times_s, np.arange(10) * 100.0, [98, 95, 91, 87, 84, 81, 78, 75, 72, 97])
@@ -36,8 +36,9 @@ def desaturation_study(rng: np.random.Generator, *, bias: float, n_subjects: int
             stable_s=protocol.pairing.stable_s,
             stable_range=protocol.pairing.stable_range,
         )
-        recordings.append((f"subject-{subject}", pairs))
-    return OximeterPairs.gather(recordings)
+        name = f"subject-{subject}"
+        recordings.append(PairedStudy.of_pairs("spo2", name, name, pairs.times_ns, pairs.reference, pairs.test))
+    return PairedStudy.gather(recordings)
 
 
 @pytest.mark.parametrize(("bias", "outcome"), [(1.0, Outcome.PASS), (5.0, Outcome.FAIL)])
@@ -56,7 +57,7 @@ def test_too_few_subjects_are_inconclusive_however_bad_the_device(rng: np.random
 
 def test_without_evidence_nothing_is_measured() -> None:
     for protocol, evidence in (
-        (shipped()["iso-80601-2-61-2017"], OximeterPairs.gather([])),
+        (shipped()["iso-80601-2-61-2017"], PairedStudy.empty()),
         (shipped()["ansi-aami-ec57"], []),
     ):
         assert judge_protocol(protocol, *measure(protocol, evidence)).outcome is Outcome.NOT_MEASURED
@@ -95,7 +96,7 @@ def test_a_metric_that_is_not_of_the_measurand_is_refused(metric: str) -> None:
     protocol = shipped()["iso-80601-2-61-2017"]
     protocol = replace(protocol, criteria=(replace(protocol.criteria[0], metric=metric),))
     with pytest.raises(SignalError, match=f"metric '{metric}' for spo2"):
-        measure(protocol, OximeterPairs.gather([]))
+        measure(protocol, PairedStudy.empty())
 
 
 def test_every_metric_says_where_it_is_defined() -> None:

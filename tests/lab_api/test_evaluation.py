@@ -86,7 +86,7 @@ def test_devices_of_one_name_at_two_gateways_are_not_mistaken_for_each_other(sto
     store.write({session.id: blocks})
     items = from_sessions(store, [session.id], protocol).items
 
-    assert {r - t for r, t in zip(items["reference_percent"], items["test_percent"], strict=True)} == {5.0}
+    assert {r - t for r, t in zip(items["reference"], items["test"], strict=True)} == {5.0}
 
 
 def test_a_device_that_changed_its_stream_is_not_judged_by_one_part(store: SqliteSessionStore) -> None:
@@ -115,7 +115,7 @@ def test_every_pair_leads_back_to_its_session_and_second(store: SqliteSessionSto
     assert set(items["session"]) == set(sessions)
     second = (items["time_ns"][0] - START_NS) // SECOND_NS
     window = LEVELS[second : second + round(protocol.pairing.window_s)]
-    assert items["reference_percent"][0] == pytest.approx(window.mean())
+    assert items["reference"][0] == pytest.approx(window.mean())
     for source in evaluation.document["sources"]:
         assert source["content_hash"] == store.content_hash(source["id"])
         assert "not the saturation of arterial blood" in source["notes"][0]
