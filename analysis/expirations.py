@@ -106,10 +106,11 @@ def _end(flow: NDArray[np.float64], after: int, limit: int, rate_hz: float) -> i
             1.25 * _STILL_S * rate_hz
         )  # a little longer, so that its last second is still beyond doubt
         return after + min(rest.size, _first_pause(rest, rate_hz) + still)
-    volume = np.cumsum(rest[inspired[0] :]) / rate_hz
-    again = np.flatnonzero(volume - np.minimum.accumulate(volume) >= _BREATH_L)
-    until = int(again[0]) if again.size else volume.size
-    return after + int(inspired[0]) + int(np.argmin(volume[:until])) + 1
+    begun = int(inspired[0])
+    volume = np.cumsum(rest[begun:]) / rate_hz
+    out_again = np.flatnonzero(volume - np.minimum.accumulate(volume) >= _BREATH_L)
+    until = min([_first_pause(rest[begun:], rate_hz) + 1, volume.size, *out_again[:1].tolist()])
+    return after + begun + int(np.argmin(volume[:until])) + 1
 
 
 def _breathed_in(flow: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
@@ -119,11 +120,16 @@ def _breathed_in(flow: NDArray[np.float64], rate_hz: float) -> NDArray[np.float6
 
 
 def _first_pause(flow: NDArray[np.float64], rate_hz: float) -> int:
-    """Return where flow first stops for a while, or the number of samples."""
-    n = round(_STILL_S * rate_hz)
-    if flow.size < n:
+    """Return where flow first stops for a while, or the number of samples.
+
+    Each quarter of that while is still by its mean, which noise hardly moves; the mean of the whole would take
+    the turn from inspiration to expiration for a pause.
+    """
+    n = max(1, round(_STILL_S * rate_hz / 4))
+    if flow.size < 4 * n:
         return flow.size
     sums = np.concatenate([[0.0], np.cumsum(flow)])
-    means = (sums[n:] - sums[:-n]) / n
-    still = np.flatnonzero(np.abs(means) <= _STILL_LPS)
+    quarters = np.abs(sums[n:] - sums[:-n]) / n <= _STILL_LPS
+    last = flow.size - 4 * n + 1
+    still = np.flatnonzero(np.logical_and.reduce([quarters[k * n : k * n + last] for k in range(4)]))
     return int(still[0]) if still.size else flow.size

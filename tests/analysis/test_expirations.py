@@ -90,6 +90,14 @@ def test_manoeuvres_without_any_inspiration_are_parted_by_the_pause() -> None:
         assert (end - start) / RATE_HZ < 8  # no 20 s of pause, whose offset would count as air
 
 
+def test_an_inspiration_ends_where_nobody_breathes_any_more() -> None:
+    pause = np.zeros(round(20 * RATE_HZ))
+    flow = np.concatenate([breath_in(4.0), forced(4.0), breath_in(4.0), pause] * 2)
+    for start, end in find_expirations(flow, rate_hz=RATE_HZ):
+        found = measure_expiration(flow[start:end], rate_hz=RATE_HZ)
+        assert found.fivc_l == pytest.approx(4.0, abs=0.03)  # and not that before the second manoeuvre as well
+
+
 def test_a_cough_is_no_second_manoeuvre() -> None:
     flow = forced(4.0, tau_s=0.8)
     cough = flow.copy()
