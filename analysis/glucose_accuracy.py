@@ -1,8 +1,9 @@
 """Accuracy of glucose meters and sensors: shares within a tolerance with exact bounds, MARD, the 20/20 rule.
 
 Glucose is in mg/dL, above 0 to 2,000; a pair with a NaN is left out and counted. Tolerances include their
-edge. Comparisons are made on products, so whole numbers on the edge count as within. The limits themselves
-are a clinical protocol's; what is here are the statistics that it judges.
+edge. Comparisons are made on products and forgive the last bits, so values on the edge count as within, also
+after a conversion of units. The limits themselves are a clinical protocol's; what is here are the statistics
+that it judges.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ MGDL_PER_MMOLL: Final = 18.0182
 """The factor usually called exact; 180.156 g/mol gives 18.0156. `analysis.glucose` has its consensus' 18.0."""
 
 _LARGEST_MGDL: Final = 2000.0  # no meter reads more than 1,000; above, the unit is wrong
+_ROUNDING: Final = 1e-12  # of the reference: 11.5 mmol/L is within 15 % of 10, also after conversion
 _Floats: TypeAlias = NDArray[np.float64]
 
 
@@ -135,6 +137,6 @@ def _as_glucose(values: ArrayLike, name: str) -> _Floats:
 
 def within(reference: _Floats, test: _Floats, tolerance: Tolerance) -> NDArray[np.bool_]:
     """Return which test values are within the tolerance, its edge included."""
-    distance = np.abs(test - reference)
+    distance = np.abs(test - reference) - _ROUNDING * reference
     by_percent = 100.0 * distance <= tolerance.percent * reference
     return np.where(reference < tolerance.split_mgdl, distance <= tolerance.mgdl, by_percent)

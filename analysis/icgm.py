@@ -136,8 +136,7 @@ def icgm_controls(
     subjects = _subjects(subject, reference_mgdl, icgm_mgdl)
     controls = []
     for letter, (low, high), tolerance, must_exceed in ICGM_CONTROLS:
-        middle = low == 70.0
-        there = (test >= low) & (test <= high) if middle else (test > low) & (test < high)
+        there = sensor_range(test, low, high)
         good = there & within(reference, test, tolerance)
         found = counted_share(int(good.sum()), int(there.sum()), excluded=excluded, level=level)
         bound = None
@@ -157,6 +156,13 @@ def icgm_controls(
             )
         )
     return tuple(controls)
+
+
+def sensor_range(icgm_mgdl: NDArray[np.float64], low_mgdl: float, high_mgdl: float) -> NDArray[np.bool_]:
+    """Return which sensor values a control is about: the middle range has its edges, the outer ones do not."""
+    if low_mgdl == 70.0:
+        return np.asarray((icgm_mgdl >= low_mgdl) & (icgm_mgdl <= high_mgdl))
+    return np.asarray((icgm_mgdl > low_mgdl) & (icgm_mgdl < high_mgdl))
 
 
 def icgm_contradictions(reference_mgdl: ArrayLike, icgm_mgdl: ArrayLike) -> IcgmContradictions:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from firmware_sim.recordings import Recording, read_wfdb
 from lab_api.evidence import (
     beats,
+    glucose,
     hypnograms,
     paired,
     pressure,
@@ -227,6 +228,7 @@ _OF_MEASURAND: Final[Mapping[str, _Measurand]] = MappingProxyType(
             for measurand in QUANTITIES
         },
         "blood_pressure": _Measurand(pressure.from_session, paired.joined, pressure.from_table),
+        "glucose": _Measurand(glucose.from_session, paired.joined, glucose.from_table, paired.items_of),
         "qrs": _Measurand(beats.from_session, beats.joined),
         "signal": _Measurand(signals.from_session, signals.joined),
         "sleep": _Measurand(hypnograms.from_session, hypnograms.joined, hypnograms.from_table),
