@@ -1,0 +1,277 @@
+"""How often one criterion of a clinical protocol is met, by theory: figures of normal differences, and shares.
+
+Here is said what may be expected of a device, which criteria the theory covers, and why not of the others.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.normal_study import FIGURES, NormalDifferences, Studies, bound, boundless_study, studies
+from analysis.paired_study import PLAUSIBLE
+from analysis.share_power import share_power, share_trials
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.criteria import UNPAIRED, Criterion
+from protocols.errors import DefinitionError
+
+_Bools: TypeAlias = NDArray[np.bool_]
+
+EXPECTED: Final[Mapping[str, tuple[float, float]]] = {
+    "bias": (-math.inf, math.inf),
+    "sd": (0.0, math.inf),
+    "subject_sd": (0.0, math.inf),
+    "within_share": (1.0, 100.0),
+    "pairs_per_subject": (1.0, 10_000.0),
+}
+"""What may be expected -> its range; shares in percent, so that 0.97 is refused, not taken for 0.97 %."""
+_COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "<=": np.less_equal,
+    "<": np.less,
+    ">=": np.greater_equal,
+    ">": np.greater,
+}
+_SHARE = re.compile(r"within_\w+|(clarke|parkes_\d|dts)_ab?|icgm_[a-gjk]|read_rate")
+_WITHIN = re.compile(r"within_(\d+(?:\.\d+)?)")
+_WORST = re.compile(r"_worst_(\w+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A criterion that the theory covers: its power for a number of subjects, and how that was computed."""
+
+    criterion: Criterion
+    quantity: str
+    power: Callable[[int], float]
+    device: NormalDifferences | None
+    passes: Callable[[Studies], _Bools] | None
+    can_pass: bool
+    says: str
+    found: Callable[[float], int] | None = None
+
+
+def check_expected(protocol: ClinicalProtocol, expected: Mapping[str, float]) -> None:
+    """Refuse an expectation that no criterion of a protocol could mean, or a value out of range.
+
+    Raises
+    ------
+    DefinitionError
+        Names it, and what is expected.
+    """
+    quantities = dict.fromkeys(q for q, _ in map(_parted, limited(protocol)) if q)
+    meant = {name: name for name in EXPECTED}
+    meant |= {f"{q}_{name}": name for q in quantities for name in EXPECTED if name != "pairs_per_subject"}
+    meant |= {c.metric: "within_share" for c in limited(protocol) if _SHARE.fullmatch(_parted(c)[1])}
+    for name, value in expected.items():
+        if name not in meant:
+            raise DefinitionError(f"expectation {name}: unknown, expected one of {', '.join(meant)}")
+        low, high = EXPECTED[meant[name]]
+        if not (math.isfinite(value) and low <= value <= high):
+            unit = " %" if meant[name] == "within_share" else ""
+            raise DefinitionError(
+                f"expectation {name}={value!r}, expected a number of {low:g} to {high:g}{unit}"
+            )
+        if name == "pairs_per_subject" and value != round(value):
+            raise DefinitionError(f"expectation {name}={value!r}, expected a whole number")
+    for quantity in quantities or [""]:
+        sd, of_subjects = (_value(expected, quantity, name) for name in ("sd", "subject_sd"))
+        if sd is not None and of_subjects is not None and of_subjects > sd:
+            raise DefinitionError(
+                f"expectation subject_sd={of_subjects:g}, expected at most sd={sd:g}: it is part of it"
+            )
+
+
+def limited(protocol: ClinicalProtocol) -> list[Criterion]:
+    """Return the criteria that have a limit, in their order."""
+    return [criterion for criterion in protocol.criteria if criterion.comparison != "report"]
+
+
+def _parted(criterion: Criterion) -> tuple[str, str]:
+    """Return the quantity of a criterion's metric, and the rest of the metric's name."""
+    for quantity in sorted(PLAUSIBLE, key=len, reverse=True):
+        if criterion.metric.startswith(f"{quantity}_"):
+            return quantity, criterion.metric[len(quantity) + 1 :]
+    return "", criterion.metric
+
+
+def _value(expected: Mapping[str, float], quantity: str, name: str) -> float | None:
+    return expected.get(f"{quantity}_{name}", expected.get(name))
+
+
+def covered(
+    protocol: ClinicalProtocol,
+    criterion: Criterion,
+    expected: Mapping[str, float],
+    m: int,
+    assumptions: list[str],
+) -> Covered | str:
+    """Return a criterion as it can be planned, or why it cannot."""
+    if protocol.measurand in UNPAIRED or protocol.measurand in ("qrs", "sleep"):
+        return f"not planned: sample sizes are of paired readings, not of the measurand {protocol.measurand}"
+    quantity, figure = _parted(criterion)
+    if _SHARE.fullmatch(figure):
+        return _covered_share(protocol, criterion, expected, m, assumptions)
+    if figure == "largest_error":
+        return "not planned: the largest of more errors is never smaller, so more pairs pass less often"
+    if figure not in FIGURES:
+        return f"not planned: the theory here has no distribution of {criterion.metric}"
+    if criterion.limit_metric is not None and _figure_of(criterion.limit_metric, quantity) not in FIGURES:
+        return f"not planned: the theory here has no distribution of its limit {criterion.limit_metric}"
+    device = _device(expected, quantity, m, assumptions)
+    if device is None:
+        return f"not planned: {_lacking(expected, quantity)} not stated"
+    level = protocol.statistics.confidence_level
+    if criterion.judged != "value" and bound(studies(device, 2), figure, criterion.judged, level) is None:
+        return f"not planned: the theory here has no interval of {criterion.metric}"
+    limited = _figure_of(criterion.limit_metric, quantity) if criterion.limit_metric else None
+    compare = _COMPARE[criterion.comparison]
+
+    def passes(found: Studies) -> _Bools:
+        value = (
+            FIGURES[figure](found)
+            if criterion.judged == "value"
+            else bound(found, figure, criterion.judged, level)
+        )
+        limit = FIGURES[limited](found) if limited else criterion.limit
+        return np.asarray(compare(value, limit))
+
+    truth = boundless_study(device)
+    true_value = float(FIGURES[figure](truth)[0])
+    limit = float(FIGURES[limited](truth)[0]) if limited else criterion.limit
+    unit = "" if criterion.unit == "1" else f" {criterion.unit}"
+    says = (
+        f"expected {true_value:.4g}{unit} against {criterion.comparison} {limit:.4g}{unit}, normal differences"
+    )
+    if criterion.judged != "value":
+        says += f", {criterion.judged} end of the {level:.0%} interval by theory (a verdict's is a bootstrap)"
+    can_pass = bool(limit is not None and _COMPARE[criterion.comparison[0]](true_value, limit))
+    return Covered(
+        criterion,
+        quantity,
+        lambda k: float(passes(studies(device, k)).mean()),
+        device,
+        passes,
+        can_pass,
+        says,
+    )
+
+
+def _covered_share(
+    protocol: ClinicalProtocol,
+    criterion: Criterion,
+    expected: Mapping[str, float],
+    m: int,
+    assumptions: list[str],
+) -> Covered | str:
+    quantity, figure = _parted(criterion)
+    if criterion.limit is None or not 0 < criterion.limit < 100:
+        return "not planned: its limit is no share above 0 and below 100 %"
+    device = _device(expected, quantity, m, [])
+    percent = expected.get(criterion.metric)
+    if percent is None and figure != "read_rate":
+        percent = _value(expected, quantity, "within_share")
+    how = "as stated"
+    within = _WITHIN.fullmatch(figure)
+    if percent is None and within and quantity != "glucose" and device is not None:
+        percent, how = 100.0 * device.within(float(within[1])), "of normal differences"
+    if percent is None:
+        return f"not planned: the share {criterion.metric} (or within_share) is not stated"
+    correlation = 0.0
+    if m > 1 and device is not None and _value(expected, quantity, "subject_sd") is not None:
+        correlation = device.correlation
+        assumptions.append(
+            f"Whether a pair is within is taken to be as alike within subjects as the differences are "
+            f"(correlation {correlation:.3g}), which is the most it can be for normal differences."
+        )
+    elif m > 1:
+        assumptions.append(
+            "Shares: pairs of one subject are taken for independent, as bias, sd and subject_sd are not all "
+            "stated; if they resemble one another, more subjects are needed."
+        )
+    effect = 1.0 + (m - 1) * correlation
+    at_least = criterion.comparison[0] == ">"
+    share, limit = percent / 100.0, criterion.limit / 100.0
+    if not at_least:
+        share, limit = 1.0 - share, 1.0 - limit
+    judged = "value" if criterion.judged == "value" else "low"
+    if (criterion.judged == "low") != (judged == "low" and at_least) and criterion.judged != "value":
+        return f"not planned: the {criterion.judged} end of the interval cannot show such a share"
+    level = protocol.statistics.confidence_level
+    if not figure.startswith("icgm_"):
+        level = 0.5 + 0.5 * level  # an end of a two-sided interval
+    strict = len(criterion.comparison) == 1
+
+    def of_trials(n: int) -> float:
+        return float(
+            share_power(np.array(n), share=share, limit=limit, judged=judged, level=level, strict=strict)
+        )
+
+    def found(power: float) -> int:
+        trials = share_trials(share=share, limit=limit, power=power, judged=judged, level=level, strict=strict)
+        return math.ceil(math.ceil(trials * effect) / m)
+
+    says = f"expected {percent:.4g} % ({how}) against {criterion.comparison} {criterion.limit:g} %, binomial"
+    if judged == "low":
+        says += f", exact one-sided bound at {level:.4g}"
+    if m > 1:
+        says += f", design effect {effect:.3g}"
+    if figure.startswith("icgm_") and figure != "icgm_g":
+        says += "; pairs that the criterion counts, of its range alone"
+    if worst := _WORST.search(figure):
+        says += f"; pairs of each {worst[1]}"
+    return Covered(
+        criterion,
+        quantity,
+        lambda k: of_trials(math.floor(k * m / effect + 1e-9)),
+        None,
+        None,
+        share > limit,
+        says,
+        found,
+    )
+
+
+def _figure_of(metric: str | None, quantity: str) -> str:
+    return (metric or "").removeprefix(f"{quantity}_")
+
+
+def _device(
+    expected: Mapping[str, float], quantity: str, m: int, assumptions: list[str]
+) -> NormalDifferences | None:
+    bias, sd, of_subjects = (_value(expected, quantity, name) for name in ("bias", "sd", "subject_sd"))
+    if bias is None or sd is None:
+        return None
+    name = f" of {quantity}" if any(key.startswith(f"{quantity}_") for key in expected) else ""
+    assumptions.append(
+        f"Differences{name} are normal, with bias {bias:g} and standard deviation {sd:g}, as stated."
+    )
+    if of_subjects is None:
+        of_subjects = 0.0
+        if m > 1:
+            assumptions.append(
+                "Pairs of one subject are taken for independent, as subject_sd is not stated; if they resemble "
+                "one another, more subjects are needed."
+            )
+    elif m > 1:
+        effect = 1.0 + (m - 1) * (of_subjects / sd) ** 2 if sd > 0 else 1.0
+        assumptions.append(
+            f"Subjects{name} differ with a standard deviation of {of_subjects:g}, a part of {sd:g}: design "
+            f"effect of the mean {effect:.3g}, so {m} pairs of a subject are worth {m / effect:.3g}."
+        )
+    else:
+        of_subjects = sd  # one pair of each: all of it varies between subjects
+    if m == 1:
+        of_subjects = sd
+    within = math.sqrt(max(sd**2 - of_subjects**2, 0.0))
+    return NormalDifferences(bias, of_subjects, within, m)
+
+
+def _lacking(expected: Mapping[str, float], quantity: str) -> str:
+    lacking = [name for name in ("bias", "sd") if _value(expected, quantity, name) is None]
+    return f"{' and '.join(lacking)} of {quantity} {'are' if len(lacking) > 1 else 'is'}"
