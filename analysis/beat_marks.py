@@ -32,9 +32,11 @@ ATRIAL_FLUTTER: Final = ("(AFL",)
 VENTRICULAR: Final = ("(VFL", "(VF")
 """Texts of ventricular flutter and fibrillation, which EC57 takes together."""
 LONGEST_PIECE_S: Final = 3600.0
-"""A longer lead is judged in pieces of equal length, so that a day needs no more memory than an hour."""
+"""A longer lead is judged in pieces, so that a day needs no more memory than an hour. Whole windows of 10 s, as
+signal quality is told of these."""
 
 _SHORTEST_LEAD_S: Final = 1.0  # what `ecg_rhythm` asks for
+_SHORTEST_PIECE_S: Final = 60.0  # a usual beat needs some to be the usual one of; a shorter rest joins the last
 
 _Intervals: TypeAlias = NDArray[np.int64]
 
@@ -163,9 +165,8 @@ def marks_of_lead(ecg: ArrayLike, *, rate_hz: float, rhythms: bool = True) -> Be
         return BeatMarks(beats, off=off)
     classes = np.full(beats.size, "Q", dtype="<U1")
     atrial, ventricular, undetermined = [_none()], [_none()], [_none()]
-    n_pieces = max(1, math.ceil(lead.size / (LONGEST_PIECE_S * rate_hz)))
-    borders = np.linspace(0, lead.size, n_pieces + 1).astype(np.int64)
-    for start, end in itertools.pairwise(borders.tolist()):
+    borders = _pieces(lead.size, rate_hz)
+    for start, end in itertools.pairwise(borders):
         first, last = np.searchsorted(beats, [start, end])
         found = ecg_rhythm(lead[start:end], beats[first:last] - start, rate_hz=rate_hz)
         classes[first + np.flatnonzero(np.isin(beats[first:last] - start, found.beats))] = found.classes
@@ -175,11 +176,18 @@ def marks_of_lead(ecg: ArrayLike, *, rate_hz: float, rhythms: bool = True) -> Be
     return BeatMarks(
         beats,
         classes,
-        _joined_at(atrial, beats, borders[1:-1]),
+        _joined_at(atrial, beats, np.array(borders[1:-1], dtype=np.int64)),
         union(*ventricular),
         off=off,
         undetermined=union(*undetermined),
     )
+
+
+def _pieces(n_samples: int, rate_hz: float) -> list[int]:
+    """Return where pieces begin, and the end of the last."""
+    step = LONGEST_PIECE_S * rate_hz
+    n_pieces = max(1, math.ceil((n_samples - _SHORTEST_PIECE_S * rate_hz) / step))
+    return [*(round(k * step) for k in range(n_pieces)), n_samples]
 
 
 def _joined_at(
