@@ -218,7 +218,8 @@ def estimate_lag(
     """Return by how much the device under test is late, where the correlation with the reference is largest.
 
     Both are interpolated to one value a second; the peak of the correlation is refined by a parabola. NaN where
-    the two overlap for less than three times `max_lag_s`, or where either does not change.
+    the two overlap for less than three times `max_lag_s`, where either does not change, or where the
+    correlation still rises at the largest lag considered: the lag is beyond it.
 
     Parameters
     ----------
@@ -253,6 +254,8 @@ def estimate_lag(
     if not np.isfinite(correlations).all():
         return unknown
     best = int(np.argmax(correlations))
+    if best in (0, correlations.size - 1):
+        return unknown
     return Lag((best - reach + _vertex(correlations, best)) * _LAG_STEP_S, float(correlations[best]))
 
 
@@ -306,9 +309,7 @@ def _correlations(moved: NDArray[np.float64], still: NDArray[np.float64]) -> NDA
 
 
 def _vertex(values: NDArray[np.float64], best: int) -> float:
-    """Return where the parabola through a maximum and its neighbours peaks, relative to it; 0 at an end."""
-    if best in (0, values.size - 1):
-        return 0.0
+    """Return where the parabola through a maximum and its neighbours peaks, relative to it."""
     before, at, after = values[best - 1 : best + 2]
     bend = before - 2.0 * at + after
     return float(0.5 * (before - after) / bend) if bend < 0 else 0.0

@@ -35,8 +35,9 @@ from protocols.clinical.criteria import Pairing
 from protocols.clinical.subjects import SubjectFacts
 from protocols.errors import DefinitionError
 
-_LONGEST_LAG_S: Final = 20.0
-"""As much is left out at either end of a session; more would leave out its first and last steps."""
+_LONGEST_LAG_S: Final = 40.0
+"""At a finger blood and oximeter may be half a minute late, as recordings of five oximeters show. As much is
+left out at either end of a session; more would leave out its first and last steps."""
 _NS_PER_S: Final = 1_000_000_000
 _LEAST_SAID_S: Final = 1.0
 """The lag's grid: a reference that is later by less may as well be at the same time."""

@@ -196,3 +196,12 @@ def test_without_readings_there_are_no_pairs(pair) -> None:  # type: ignore[no-u
 def test_the_reference_may_not_go_back_in_time() -> None:
     with pytest.raises(SignalError, match="reference_times_ns go back in time"):
         pair_nearest([S, 0], [1.0, 2.0], [0], [1.0], window_s=1)
+
+
+def test_a_lag_beyond_the_largest_considered_is_not_told() -> None:
+    times_s = np.arange(0.0, 600.0)
+    reference = 90 + 5 * np.sin(times_s / 60) + 3 * np.sin(times_s / 23)
+    late = 90 + 5 * np.sin((times_s - 25) / 60) + 3 * np.sin((times_s - 25) / 23)
+    times_ns = (times_s * S).astype(np.int64)
+    assert np.isnan(estimate_lag(times_ns, reference, times_ns, late, max_lag_s=20).lag_s)
+    assert estimate_lag(times_ns, reference, times_ns, late, max_lag_s=40).lag_s == pytest.approx(25, abs=0.1)
