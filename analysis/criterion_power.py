@@ -178,7 +178,7 @@ def _covered_share(
         percent = _value(expected, quantity, "within_share")
     how = "as stated"
     within = _WITHIN.fullmatch(figure)
-    if percent is None and within and quantity != "glucose" and device is not None:
+    if percent is None and within and device is not None:
         percent, how = 100.0 * device.within(float(within[1])), "of normal differences"
     if percent is None:
         return f"not planned: the share {criterion.metric} (or within_share) is not stated"
@@ -199,9 +199,9 @@ def _covered_share(
     share, limit = percent / 100.0, criterion.limit / 100.0
     if not at_least:
         share, limit = 1.0 - share, 1.0 - limit
-    judged = "value" if criterion.judged == "value" else "low"
-    if (criterion.judged == "low") != (judged == "low" and at_least) and criterion.judged != "value":
+    if criterion.judged == ("high" if at_least else "low"):
         return f"not planned: the {criterion.judged} end of the interval cannot show such a share"
+    judged = "value" if criterion.judged == "value" else "low"
     level = protocol.statistics.confidence_level
     if not figure.startswith("icgm_"):
         level = 0.5 + 0.5 * level  # an end of a two-sided interval

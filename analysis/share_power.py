@@ -18,7 +18,7 @@ from protocols.errors import SignalError
 
 Floats = NDArray[np.float64]
 
-MOST_TRIALS: Final = 1_000_000
+MOST_TRIALS: Final = 200_000
 """Where a search gives up."""
 JUDGED: Final = ("value", "low")
 
@@ -69,8 +69,7 @@ def share_power(
     n = np.asarray(trials, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         more = special.betainc(needed, n - needed + 1, share)  # P(X >= needed)
-    more = np.where(needed <= 0, 1.0, more)
-    return np.asarray(np.where(needed > n, 0.0, more))
+    return np.asarray(np.where((needed > n) | (n < 1), 0.0, more))
 
 
 def share_trials(
@@ -90,7 +89,7 @@ def share_trials(
     Raises
     ------
     SignalError
-        If the true share is not beyond the limit, or more than a million trials are needed.
+        If the true share is not beyond the limit, or more than 200,000 trials are needed.
     """
     as_share(power, name="power")
     if not as_share(limit, name="limit") < share <= 1:

@@ -65,6 +65,41 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_power_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that ask for sample sizes."""
+    parser.add_argument(
+        "--power", type=float, metavar="SHARE", help="how probably the device is to pass, such as 0.9"
+    )
+    parser.add_argument(
+        "--expect",
+        dest="expected",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="what is expected of the device and the study: bias, sd, subject_sd (a part of sd), within_share "
+        "(percent), pairs_per_subject; with a quantity before it where two differ, such as sbp_bias",
+    )
+
+
+def asked_expectations(options: argparse.Namespace) -> dict[str, float]:
+    """Return what was said to be expected.
+
+    Raises
+    ------
+    DefinitionError
+        If it is no number, is said twice, or is said without a wanted power.
+    """
+    expected: dict[str, float] = {}
+    for text in options.expected:
+        name, value = _named_number(text, option="--expect")
+        if name in expected:
+            raise DefinitionError(f"--expect {name} is there twice, expected each once")
+        expected[name] = value
+    if expected and options.power is None:
+        raise DefinitionError("--expect without --power, expected a wanted power such as --power 0.9")
+    return expected
+
+
 def named_protocol(name: str) -> ClinicalProtocol:
     """Return a shipped clinical protocol by its id, or a lab's own by its file, as it stands.
 
@@ -90,7 +125,9 @@ def asked_protocol(options: argparse.Namespace) -> ClinicalProtocol:
         If there is no such protocol, variant or parameter, or a needed one was not named.
     """
     protocol = named_protocol(options.protocol)
-    return protocol.applied(options.variant, dict(map(_parameter, options.parameters)))
+    return protocol.applied(
+        options.variant, dict(_named_number(text, option="--set") for text in options.parameters)
+    )
 
 
 def asked_evidence(options: argparse.Namespace, protocol: ClinicalProtocol) -> Evidence:
@@ -119,12 +156,12 @@ def asked_evidence(options: argparse.Namespace, protocol: ClinicalProtocol) -> E
         return sources.from_folder(folder, options.sessions, protocol, subjects, workers=workers)
 
 
-def _parameter(text: str) -> tuple[str, float]:
+def _named_number(text: str, *, option: str) -> tuple[str, float]:
     name, equals, number = text.partition("=")
     try:
         return name, float(number if equals else "")
     except ValueError as error:
-        raise DefinitionError(f"--set {text}, expected NAME=NUMBER") from error
+        raise DefinitionError(f"{option} {text}, expected NAME=NUMBER") from error
 
 
 def _jobs(options: argparse.Namespace) -> int:

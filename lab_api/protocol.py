@@ -9,8 +9,10 @@ from typing import Any
 
 from lab_api.asked import (
     add_evidence_options,
+    add_power_options,
     add_protocol_options,
     asked_evidence,
+    asked_expectations,
     asked_protocol,
     named_protocol,
 )
@@ -37,6 +39,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     planning.add_argument("protocol", metavar="ID", help="such as iso-81060-2-2018, or a file.toml")
     add_protocol_options(planning)
     add_evidence_options(planning)
+    add_power_options(planning)
+    planning.add_argument("--json", action="store_true", help="as JSON")
     planning.set_defaults(run=_plan)
 
 
@@ -106,17 +110,19 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from analysis.metrics import STUDIES
-    from analysis.trial_plan import needs
+    from lab_api import planning
 
     protocol = asked_protocol(options)
-    study = STUDIES[protocol.measurand]
+    expected = asked_expectations(options)
     begun = options.sessions or options.wfdb or options.pairs
-    measured = asked_evidence(options, protocol).measured if begun else study.nothing
-    facts = study.design_facts(measured, protocol.statistics)
-    print(f"{protocol.title}, edition {protocol.edition}")
-    for need in needs(protocol, facts):
-        print(f"  {need}")
+    if options.subjects and not begun:
+        raise DefinitionError("--subjects without sessions or --pairs, expected the pairs of those subjects")
+    evidence = asked_evidence(options, protocol) if begun else None
+    document = planning.plan(protocol, evidence, power=options.power, expected=expected)
+    if options.json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+        return 0
+    print("\n".join(planning.described(document)))
     return 0
 
 

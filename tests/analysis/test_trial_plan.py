@@ -29,7 +29,7 @@ def test_what_is_met_is_said_to_be_and_what_is_missing_is_counted() -> None:
         # 27 of 180 are in the band: 12 more there make 39 of 192, the first time at least 20 %
         (
             "missing: share of the pairs in the band that has fewest (70-80, 80-90, 90-100 %): "
-            "15 % of >= 20 %, at least 12 more"
+            "15 % of >= 20 %, at least 12 more such pairs"
         ),
     ]
 
