@@ -248,17 +248,34 @@ def design_facts(study: SpirometryStudy, statistics: Statistics) -> dict[str, fl
 
 FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
     {
-        "subjects": Fact("subjects with a graded session"),
-        "sessions": Fact("graded sessions"),
-        "sessions_up_to_6_years": Fact("graded sessions of subjects up to 6 years old"),
-        "sessions_over_6_years": Fact("graded sessions of older subjects"),
-        "manoeuvres": Fact("manoeuvres with values"),
-        "manoeuvres_without_value": Fact("manoeuvres whose signal gave no values"),
-        "fewest_manoeuvres_per_session": Fact("manoeuvres of the session that has fewest"),
-        "most_manoeuvres_per_session": Fact("manoeuvres of the session that has most"),
-        "fewest_acceptable_fev1": Fact("acceptable FEV1 manoeuvres of the session that has fewest"),
-        "fewest_acceptable_fvc": Fact("acceptable FVC manoeuvres of the session that has fewest"),
-        "excluded": Fact("manoeuvres and sessions left out"),
+        "subjects": Fact("subjects with a graded session", title_fr="sujets avec une séance notée"),
+        "sessions": Fact("graded sessions", title_fr="séances notées"),
+        "sessions_up_to_6_years": Fact(
+            "graded sessions of subjects up to 6 years old", title_fr="séances notées de sujets jusqu'à 6 ans"
+        ),
+        "sessions_over_6_years": Fact(
+            "graded sessions of older subjects", title_fr="séances notées de sujets plus âgés"
+        ),
+        "manoeuvres": Fact("manoeuvres with values", title_fr="manœuvres avec des valeurs"),
+        "manoeuvres_without_value": Fact(
+            "manoeuvres whose signal gave no values",
+            title_fr="manœuvres dont le signal n'a pas donné de valeurs",
+        ),
+        "fewest_manoeuvres_per_session": Fact(
+            "manoeuvres of the session that has fewest", title_fr="manœuvres de la séance qui en a le moins"
+        ),
+        "most_manoeuvres_per_session": Fact(
+            "manoeuvres of the session that has most", title_fr="manœuvres de la séance qui en a le plus"
+        ),
+        "fewest_acceptable_fev1": Fact(
+            "acceptable FEV1 manoeuvres of the session that has fewest",
+            title_fr="manœuvres acceptables pour le VEMS dans la séance qui en a le moins",
+        ),
+        "fewest_acceptable_fvc": Fact(
+            "acceptable FVC manoeuvres of the session that has fewest",
+            title_fr="manœuvres acceptables pour la CVF dans la séance qui en a le moins",
+        ),
+        "excluded": Fact("manoeuvres and sessions left out", title_fr="manœuvres et séances écartées"),
         **SUBJECT_FACTS,
     }
 )

@@ -207,12 +207,16 @@ def design_facts(study: UsabilityStudy, statistics: Statistics) -> dict[str, flo
 
 FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
     {
-        "subjects": Fact("persons with a score"),
-        "sus_subjects": Fact("persons with a score of SUS"),
-        "ueq_subjects": Fact("persons with a scale of UEQ"),
-        "nasa_tlx_subjects": Fact("persons with a score of NASA-TLX"),
-        "nasa_tlx_weighted_subjects": Fact("persons with a weighted score of NASA-TLX"),
-        "excluded": Fact("questionnaires left out"),
+        "subjects": Fact("persons with a score", title_fr="personnes avec un score"),
+        "sus_subjects": Fact("persons with a score of SUS", title_fr="personnes avec un score SUS"),
+        "ueq_subjects": Fact("persons with a scale of UEQ", title_fr="personnes avec une échelle UEQ"),
+        "nasa_tlx_subjects": Fact(
+            "persons with a score of NASA-TLX", title_fr="personnes avec un score NASA-TLX"
+        ),
+        "nasa_tlx_weighted_subjects": Fact(
+            "persons with a weighted score of NASA-TLX", title_fr="personnes avec un score NASA-TLX pondéré"
+        ),
+        "excluded": Fact("questionnaires left out", title_fr="questionnaires écartés"),
         **SUBJECT_FACTS,
     }
 )

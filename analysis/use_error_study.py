@@ -118,14 +118,25 @@ def design_facts(study: UseErrorStudy, statistics: Statistics) -> dict[str, floa
 
 FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
     {
-        "subjects": Fact("participants"),
-        "user_groups": Fact("user groups"),
-        "fewest_subjects_per_group": Fact("participants of the user group that has fewest"),
-        "tasks": Fact("tasks"),
-        "critical_tasks": Fact("tasks in which a use error could do serious harm"),
-        "observations": Fact("participants times tasks that were observed"),
-        "untried_critical_tasks": Fact("critical tasks that a participant was not observed in, over all"),
-        "excluded": Fact("observations left out"),
+        "subjects": Fact("participants", title_fr="participants"),
+        "user_groups": Fact("user groups", title_fr="groupes d'utilisateurs"),
+        "fewest_subjects_per_group": Fact(
+            "participants of the user group that has fewest",
+            title_fr="participants du groupe d'utilisateurs qui en a le moins",
+        ),
+        "tasks": Fact("tasks", title_fr="tâches"),
+        "critical_tasks": Fact(
+            "tasks in which a use error could do serious harm",
+            title_fr="tâches dans lesquelles une erreur d'utilisation peut causer un dommage grave",
+        ),
+        "observations": Fact(
+            "participants times tasks that were observed", title_fr="participants fois tâches observés"
+        ),
+        "untried_critical_tasks": Fact(
+            "critical tasks that a participant was not observed in, over all",
+            title_fr="tâches critiques dans lesquelles un participant n'a pas été observé, en tout",
+        ),
+        "excluded": Fact("observations left out", title_fr="observations écartées"),
         **SUBJECT_FACTS,
     }
 )

@@ -18,6 +18,18 @@ from lab_api.report.document_figures import agreement_figures, recruitment, wors
 from lab_api.report.phrases import Phrases
 
 _MOST_ROWS: Final = 60
+_LISTED: Final = ("spirometry", "usability", "use_errors")
+"""Measurands whose single items are shown as a table, as they make no pairs to draw."""
+_OWN_WORDS: Final = (
+    "acceptable_fev1",
+    "acceptable_fvc",
+    "critical",
+    "residual_risk",
+    "result",
+    "score",
+    "severity",
+)
+"""Columns of items with words of the platform's own; in others stand pseudonyms and people's words."""
 _NOTHING: Final = "\N{EN DASH}"
 
 
@@ -60,7 +72,18 @@ def content(document: Mapping[str, Any], say: Phrases) -> list[Block]:
     """Return the blocks of a report, in order."""
     return [
         block
-        for part in (_head, _verdict, _design, _sample, _figures, _worst, _exclusions, _quality, _method)
+        for part in (
+            _head,
+            _verdict,
+            _design,
+            _sample,
+            _figures,
+            _worst,
+            _singly,
+            _exclusions,
+            _quality,
+            _method,
+        )
         for block in part(document, say)
     ]
 
@@ -205,6 +228,25 @@ def _worst(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
     heads = tuple(say(name) for name in ("quantity", "subject", "session", "moment", "reference", "device"))
     yield Table(heads, tuple(rows), (0.16, 0.12, 0.28, 0.22, 0.11, 0.11))
     yield from (Drawing(figure) for figure in worst_figures(document))
+
+
+def _singly(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
+    """List what a study without pairs is made of: manoeuvres, scores, findings."""
+    items = document["items"]
+    if document.get("measurand") not in _LISTED or not items:
+        return
+    yield Heading(2, say("singly"))
+    columns = [[_cell(cell, name, say) for cell in column] for name, column in items.items()]
+    rows = list(zip(*columns, strict=True))
+    yield from _cut(tuple(map(say, items)), rows, (1.0 / len(columns),) * len(columns), say)
+
+
+def _cell(cell: object, column: str, say: Phrases) -> str:
+    if cell is None or cell == "":
+        return _NOTHING
+    if isinstance(cell, str):
+        return say(cell) if column in _OWN_WORDS else cell
+    return say.number(float(str(cell)))
 
 
 def _exclusions(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:

@@ -9,6 +9,7 @@ import pytest
 from analysis.proportions import clopper_pearson
 from lab_api.evaluation import Evaluation, clinical_protocol, evaluate
 from lab_api.evidence.sources import from_sessions, from_tables
+from lab_api.report.page import html
 from lab_api.store.session_store import SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.errors import DefinitionError
@@ -69,6 +70,16 @@ def test_counts_are_reported_and_findings_listed_critical_ones_first(tmp_path: P
     assert items["result"] == ["use_error", "use_error", "close_call"]
     assert items["residual_risk"] == ["", "acceptable", ""]
     assert items["harm"] == ["overdose", "overdose", "delay"]
+
+
+def test_the_report_lists_every_finding_in_both_languages(tmp_path: Path) -> None:
+    lines = [line.replace("nurse-1,", "nurse_1,") for line in with_errors(successes("nurse"))]
+    document = judged(table(tmp_path, lines)).document
+    english, french = (html(document, language) for language in ("en", "fr"))
+    for word in ("Item by item", "label unclear", "overdose", "nurse_1", "use error", "serious"):
+        assert word in english, word
+    for word in ("label unclear", "nurse_1", "grave", "risque résiduel", "quasi-erreur"):
+        assert word in french, word
 
 
 def test_no_error_in_fifteen_still_allows_many(tmp_path: Path) -> None:
