@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from analysis import beat_study, glucose_study, signal_study, temperature_study
+from analysis import beat_study, glucose_study, heart_rate_study, signal_study, steps_study, temperature_study
 from analysis.metric import Fact, Metric, Study
 from analysis.oximetry_study import OXIMETRY
 from analysis.paired_metrics import readings_study
@@ -110,11 +110,11 @@ STUDIES: Final[Mapping[str, Study]] = MappingProxyType(
     {
         "spo2": OXIMETRY,
         "blood_pressure": PRESSURE_STUDY,
-        "heart_rate": readings_study("heart_rate", "heart_rate"),
+        "heart_rate": heart_rate_study.STUDY,
         "respiratory_rate": readings_study("respiratory_rate", "respiratory_rate"),
         "temperature": temperature_study.STUDY,
         "glucose": glucose_study.STUDY,
-        "steps": readings_study("steps", "steps"),
+        "steps": steps_study.STUDY,
         "qrs": beat_study.STUDY,
         "signal": _SIGNALS,
         "sleep": SLEEP,

@@ -178,8 +178,8 @@ class Pairing:
     ----------
     window_s
         `windows`: length of the windows of which each gives one pair. `nearest`, `bracketed`, `annotations`:
-        largest distance of a pair, inclusive. `spans`: without effect. `epochs`: length of an epoch where the
-        readings carry no rate.
+        largest distance of a pair, inclusive. `spans`: how old the reading of a running counter may be at a
+        span's borders, without effect elsewhere. `epochs`: length of an epoch where the readings carry no rate.
     provenance
         Where it is written.
     rule
