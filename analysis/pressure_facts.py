@@ -74,36 +74,94 @@ _LIMB_PARTS: Final[Mapping[str, Callable[[_Floats], NDArray[np.bool_]]]] = Mappi
     }
 )
 """Part of the cuffs' range of circumferences -> whether a limb, placed between 0 and 1, lies in it."""
+_PRESSURES_FR: Final[Mapping[str, str]] = MappingProxyType({"sbp": "systolique", "dbp": "diastolique"})
+_SIDES_FR: Final[Mapping[str, str]] = MappingProxyType({"up_to": "jusqu'à", "from": "à partir de"})
+_LIMB_PARTS_FR: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "lower_half": "la moitié inférieure",
+        "upper_half": "la moitié supérieure",
+        "lower_quarter": "le quart inférieur",
+        "upper_quarter": "le quart supérieur",
+        "lower_octile": "le huitième inférieur",
+        "upper_octile": "le huitième supérieur",
+    }
+)
+_OWN_FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
+    {
+        "pairs": Fact(
+            "pairs of the pressure that has fewer", title_fr="paires de la pression qui en a le moins"
+        ),
+        "subjects_with_three_pairs": Fact(
+            "subjects with three pairs or more of each pressure",
+            title_fr="sujets avec au moins trois paires pour chaque pression",
+        ),
+        "most_pairs_per_subject": Fact(
+            "pairs of a pressure of the subject that has most",
+            title_fr="paires d'une pression du sujet qui en a le plus",
+        ),
+        "fewest_pairs_per_subject": Fact(
+            "pairs of a pressure of the subject that has fewest",
+            title_fr="paires d'une pression du sujet qui en a le moins",
+        ),
+        UNSTEADY_SUBJECTS: Fact(
+            "subjects judged though their reference varied by more than 12 or 8 mmHg",
+            title_fr="sujets jugés bien que leur référence ait varié de plus de 12 ou 8 mmHg",
+        ),
+        "pairs_without_reference_sd": Fact(
+            "pairs without the standard deviation of the reference",
+            title_fr="paires sans écart type de la référence",
+        ),
+        LEAST_CIRCUMFERENCE: Fact(
+            "smallest circumference of a limb", "cm", title_fr="plus petite circonférence d'un membre"
+        ),
+        LARGEST_CIRCUMFERENCE: Fact(
+            "largest circumference of a limb", "cm", title_fr="plus grande circonférence d'un membre"
+        ),
+        "cuffs": Fact("sizes of cuff", title_fr="tailles de brassard"),
+        "rarest_cuff_percent": Fact(
+            "subjects with the rarest of n cuffs, of 1/(2n) of all",
+            "%",
+            title_fr="sujets avec le brassard le plus rare parmi n, rapportés à 1/(2n) du total",
+        ),
+        "n_independent": Fact(
+            "independent pairs that the pairs of the pressure with fewer are worth",
+            title_fr="paires indépendantes équivalentes, pour la pression qui en a le moins",
+        ),
+    }
+)
 
 
 def _facts() -> dict[str, Fact]:
-    facts = dict(PAIRED_FACTS)
-    facts["pairs"] = Fact("pairs of the pressure that has fewer")
-    facts["subjects_with_three_pairs"] = Fact("subjects with three pairs or more of each pressure")
-    facts["most_pairs_per_subject"] = Fact("pairs of a pressure of the subject that has most")
-    facts["fewest_pairs_per_subject"] = Fact("pairs of a pressure of the subject that has fewest")
-    facts[UNSTEADY_SUBJECTS] = Fact("subjects judged though their reference varied by more than 12 or 8 mmHg")
-    facts["pairs_without_reference_sd"] = Fact("pairs without the standard deviation of the reference")
-    facts[LEAST_CIRCUMFERENCE] = Fact("smallest circumference of a limb", "cm")
-    facts[LARGEST_CIRCUMFERENCE] = Fact("largest circumference of a limb", "cm")
-    facts["cuffs"] = Fact("sizes of cuff")
-    facts["rarest_cuff_percent"] = Fact(
-        "subjects with the rarest cuff, of the number that half of an even split is", "%"
-    )
-    facts["n_independent"] = Fact("independent pairs that the pairs of the pressure with fewer are worth")
-    for part in _LIMB_PARTS:
-        said = part.replace("_", " ")
+    facts = {**PAIRED_FACTS, **_OWN_FACTS}
+    for part, part_fr in _LIMB_PARTS_FR.items():
         facts[f"limb_{part}_share_percent"] = Fact(
-            f"subjects with a limb in the {said} of the range", "%", "subjects"
+            f"subjects with a limb in the {part.replace('_', ' ')} of the range",
+            "%",
+            "subjects",
+            title_fr=f"sujets dont le membre est dans {part_fr} de la plage",
         )
     for quantity, name in PRESSURES.items():
-        facts[f"{quantity}_pairs"] = Fact(f"{name} pairs")
-        for _, _, band in _BANDS[quantity]:
-            facts[f"{quantity}_subjects_{band}"] = Fact(f"subjects of {name} pressure {band.replace('_', ' ')}")
+        name_fr = _PRESSURES_FR[quantity]
+        facts[f"{quantity}_pairs"] = Fact(f"{name} pairs", title_fr=f"paires de pression {name_fr}")
+        for low, below, band in _BANDS[quantity]:
+            facts[f"{quantity}_subjects_{band}"] = Fact(
+                f"subjects of {name} pressure {band.replace('_', ' ')}",
+                title_fr=f"sujets de pression {name_fr} {_band_fr(low, below)}",
+            )
     for quantity, side, edge in _SHARES:
-        said = f"{PRESSURES[quantity]} references {side.replace('_', ' ')} {edge}"
-        facts[_share_name(quantity, side, edge)] = Fact(said, "%", f"{quantity}_pairs")
+        facts[_share_name(quantity, side, edge)] = Fact(
+            f"{PRESSURES[quantity]} references {side.replace('_', ' ')} {edge}",
+            "%",
+            f"{quantity}_pairs",
+            title_fr=f"références de pression {_PRESSURES_FR[quantity]} {_SIDES_FR[side]} {edge}",
+        )
     return facts
+
+
+def _band_fr(low: float, below: float) -> str:
+    if np.isinf(low):
+        return f"inférieure à {below:g}"
+    return f"supérieure à {low - 1:g}" if np.isinf(below) else f"de {low:g} à {below - 1:g}"
 
 
 def _share_name(quantity: str, side: str, edge: int) -> str:
