@@ -95,7 +95,7 @@ def worst_share_within(tolerance: Tolerance, label: str) -> PairedMetric:
         parts = strata(pairs, label)
         if not parts:
             return _share(pairs, good, statistics)
-        shares = {name: 100.0 * float(good[part].mean()) for name, part in parts.items()}
+        shares = {name: 100.0 * int(good[part].sum()) / int(part.sum()) for name, part in parts.items()}
         worst = min(shares, key=lambda name: (shares[name], -parts[name].sum()))
         details = {f"{label} {name}": share for name, share in shares.items()}
         found = _share(pairs.chosen(parts[worst]), good[parts[worst]], statistics, details)
@@ -201,7 +201,8 @@ def _share(
         every |= {"pairs_counted": float(exact.count)}
         every |= {"exact_low": exact.low_percent, "exact_high": exact.high_percent}
     low, high = (None if end is None else 100.0 * end for end in (found.low, found.high))
-    return Estimate(100.0 * found.value, found.n, low, high, found.level, found.method, every)
+    # of the counts: 100 times a share may miss a limit by the last bit
+    return Estimate(exact.percent, exact.n, low, high, found.level, found.method, every)
 
 
 def _metrics() -> dict[str, Metric]:
