@@ -120,11 +120,11 @@ class UsabilityStudy:
                 except SignalError as error:
                     reason = f"an answer is impossible: {error}"
                 else:
-                    seen.add(key)
                     reason = "" if scores else "an item was not answered"
             if reason:
                 left_out.append(Excluded(one.subject, one.session, number, one.name, reason))
                 continue
+            seen.add(key)
             answered.setdefault(one.name, {})[one.subject] = None
             for name, score in scores.items():
                 collected.setdefault(name, {}).setdefault(one.subject, []).append(score)
