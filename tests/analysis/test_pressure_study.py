@@ -112,6 +112,8 @@ def test_changes_are_the_plain_ones_and_small_ones_left_out(rng: np.random.Gener
     assert value("sbp_change_error_median", pairs) == pytest.approx(plain.median_percent)
     assert value("sbp_change_error_p85", pairs) == pytest.approx(plain.p85_percent)
     assert METRICS["sbp_change_error_p85"].function(pairs, STATISTICS).n == plain.n_changes
+    stability = replace(pairs, labels={"phase": np.full(pairs.n_pairs, "stability")})
+    assert np.isnan(value("sbp_change_error_median", stability))
 
 
 def test_phases_are_told_apart(rng: np.random.Generator) -> None:

@@ -222,6 +222,15 @@ def test_the_range_of_the_cuffs_is_stated_for_an_evaluation(tmp_path: Path) -> N
     assert "limbs-to" in unmet(narrow)
 
 
+def test_the_reports_single_pairs_show_what_the_table_said(tmp_path: Path) -> None:
+    people = People(2)
+    evaluation = judged(tmp_path, "iso-81060-2-2018", sequential(people.pairs()), people.facts)
+    assert set(evaluation.document["items"]) == {
+        *("session", "subject", "quantity", "time_ns", "reference", "test"),
+        *("reference_before", "reference_after", "reference_change"),
+    }
+
+
 def test_every_size_of_cuff_needs_its_subjects(tmp_path: Path) -> None:
     people = People(85)
     for n_large, met in ((22, True), (21, False)):  # 85 / 4 = 21.25
@@ -645,7 +654,13 @@ def test_two_observers_in_a_session_make_the_reference(kept: SqliteSessionStore)
     assert devices == {"observer-1", "observer-2", "cuff"}
     assert evidence.examples[0]["reference"] in evidence.measured.reference
     document = evaluate(evidence, protocol).document
-    assert "observer" in html(document, "fr")
+    assert "brassard" in html(document, "fr")
+
+
+def test_reasons_are_said_in_french(tmp_path: Path) -> None:
+    rows = sequential(People(3).pairs(), change=14.0)
+    page = html(judged(tmp_path, "iso-81060-2-2018", rows).document, "fr")
+    assert "la référence du sujet a varié de plus de 12 mmHg" in page
 
 
 def test_a_reading_on_which_observers_differ_takes_both_its_pairs(kept: SqliteSessionStore) -> None:
