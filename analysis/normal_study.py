@@ -9,6 +9,7 @@ of any rule about them is known to tenths of a percent. The points are fixed: no
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,8 +128,9 @@ class Studies:
         )
 
 
+@functools.lru_cache(maxsize=64)  # criteria of one plan ask for the same sizes again
 def studies(device: NormalDifferences, n_subjects: int) -> Studies:
-    """Return what studies of so many subjects find, at the points of a Sobol sequence of 4,096.
+    """Return what studies of so many subjects find, at the points of a Sobol sequence of 4,096; read-only.
 
     Raises
     ------
@@ -141,7 +143,11 @@ def studies(device: NormalDifferences, n_subjects: int) -> Studies:
     n, free = n_subjects * m, n_subjects * (m - 1)
     mean = device.bias + _QUANTILES * math.sqrt(device.mean_square / n)
     between = device.mean_square * special.chdtri(n_subjects - 1, _CHANCES[:, 1]) / (n_subjects - 1)
-    within = device.within_sd**2 * special.chdtri(free, _CHANCES[:, 2]) / free if free else 0.0 * between
+    within = (
+        device.within_sd**2 * special.chdtri(free, _CHANCES[:, 2]) / free if free else np.zeros_like(between)
+    )
+    for values in (mean, between, within):
+        values.setflags(write=False)
     return Studies(n_subjects, m, mean, between, within)
 
 
