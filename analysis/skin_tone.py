@@ -63,6 +63,10 @@ def labelled(study: PairedStudy) -> PairedStudy:
     """Return the study with the label `skin_tone` for its pairs, where anything is known and none is there."""
     if LABEL in study.labels:
         return study
+    if LABEL in study.columns:  # a table of numbers names groups all the same
+        columns = {name: column for name, column in study.columns.items() if name != LABEL}
+        words = ["" if np.isnan(tone) else f"{tone:g}" for tone in study.columns[LABEL]]
+        return replace(study, columns=columns, labels={**study.labels, LABEL: np.array(words, dtype=np.str_)})
     groups = monk_groups(study)
     if not (groups != "").any():
         groups = ita_group(ita_deg(study))

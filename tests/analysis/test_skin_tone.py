@@ -51,6 +51,13 @@ def test_a_label_that_the_table_brought_stays() -> None:
     assert labelled(study).labels["skin_tone"].tolist() == ["light", "light"]
 
 
+def test_numbers_that_the_table_brought_name_groups() -> None:
+    study = replace(pairs({"a": {"skin_tone_mst": 9.0}}), columns={"skin_tone": np.array([3.0, np.nan])})
+    named = labelled(study)
+    assert named.labels["skin_tone"].tolist() == ["3", ""]
+    assert "skin_tone" not in named.columns
+
+
 def test_facts_count_subjects_not_pairs() -> None:
     facts = tone_facts(
         pairs(
