@@ -6,6 +6,8 @@ import csv
 import io
 import itertools
 import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -772,3 +774,17 @@ def test_a_plan_says_which_pressures_and_limbs_are_wanting(
     assert "missing: subjects with pairs: 60 of >= 85, at least 25 more" in said
     assert "missing: systolic reference readings from 160 mmHg: 0 % of >= 5 %, at least 10 more" in said
     assert "met: subjects with a limb in the upper half of the range" in said
+
+
+def test_every_command_of_the_page_is_understood() -> None:
+    page = (Path(__file__).parents[2] / "docs/protocols/blood_pressure.md").read_text(encoding="utf-8")
+    commands = [line for line in page.splitlines() if line.startswith("lab ")]
+    assert len(commands) >= 4
+    for command in commands:
+        assert callable(cli.command_parser().parse_args(shlex.split(command)[1:]).run)
+
+
+def test_the_page_names_every_protocol_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/protocols/blood_pressure.md").read_text(encoding="utf-8")
+    ours = {name for name, protocol in PROTOCOLS.items() if protocol.measurand == "blood_pressure"}
+    assert ours == set(re.findall(r"`((?:iso-81060|ieee|bhs|esh)-[\w-]+)`", page))
