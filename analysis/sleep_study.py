@@ -278,20 +278,25 @@ FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
             "subjects with epochs that both hypnograms scored",
             title_fr="sujets avec des époques cotées des deux côtés",
         ),
-        "nights": Fact("nights with such epochs", title_fr="nuits avec de telles époques"),
+        "nights": Fact(
+            "nights with epochs that both scored", title_fr="nuits avec des époques cotées des deux côtés"
+        ),
         "nights_with_stages": Fact(
             "nights in which the device tells stages of sleep",
             title_fr="nuits où le dispositif distingue des stades de sommeil",
         ),
         "epochs": Fact("epochs that both hypnograms scored", title_fr="époques cotées des deux côtés"),
         "epochs_of_shortest_night": Fact(
-            "such epochs in the night that has fewest", title_fr="telles époques dans la nuit qui en a le moins"
+            "epochs that both scored in the night that has fewest",
+            title_fr="époques cotées des deux côtés dans la nuit qui en a le moins",
         ),
         "scored_share_percent": Fact(
             "share of the epochs that both scored", "%", title_fr="part des époques cotées des deux côtés"
         ),
         "lowest_scored_share_percent": Fact(
-            "the same in the night that has least", "%", title_fr="la même dans la nuit qui en a le moins"
+            "share of the epochs that both scored in the worst night",
+            "%",
+            title_fr="part des époques cotées des deux côtés dans la pire nuit",
         ),
         "excluded": Fact("epochs and measures that take no part", title_fr="époques et mesures écartées"),
         **SUBJECT_FACTS,
