@@ -245,7 +245,7 @@ def _cell(cell: object, column: str, say: Phrases) -> str:
     if cell is None or cell == "":
         return _NOTHING
     if isinstance(cell, str):
-        return say(cell) if column in _OWN_WORDS else cell
+        return say(cell).lower() if column in _OWN_WORDS else cell
     return say.number(float(str(cell)))
 
 
