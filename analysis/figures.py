@@ -197,7 +197,10 @@ def error_grid_figure(reference_mgdl: ArrayLike, test_mgdl: ArrayLike, *, grid: 
         sides = PARKES_BORDERS[int(grid[-1])]
         borders = (*sides["upper"], *sides["lower"])
     top = max(_GRID_MGDL, float(np.max(x[whole], initial=0.0)), float(np.max(y[whole], initial=0.0)))
-    lines = [Line(tuple(float(a) for a, _ in border), tuple(float(b) for _, b in border)) for border in borders]
+    whole_lines = [_to_the_frame(border, top) for border in borders]
+    lines = [
+        Line(tuple(float(a) for a, _ in border), tuple(float(b) for _, b in border)) for border in whole_lines
+    ]
     return Figure(
         f"error_grid_{grid}",
         "glucose",
@@ -211,6 +214,15 @@ def error_grid_figure(reference_mgdl: ArrayLike, test_mgdl: ArrayLike, *, grid: 
         ),
         square=True,
     )
+
+
+def _to_the_frame(border: tuple[tuple[float, float], ...], top: float) -> tuple[tuple[float, float], ...]:
+    """Return a border of an error grid that goes on along its last segment, as its zones do, to the frame."""
+    (x0, y0), (x1, y1) = border[-2:]
+    if max(x1, y1) < _GRID_MGDL or top <= _GRID_MGDL:
+        return border
+    times = min((top - at) / run for at, run in ((x1, x1 - x0), (y1, y1 - y0)) if run > 0)
+    return (*border[:-1], (x1 + times * (x1 - x0), y1 + times * (y1 - y0)))
 
 
 def rms_by_band_figure(

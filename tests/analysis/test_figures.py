@@ -73,16 +73,24 @@ def test_the_letters_of_a_grid_stand_in_their_zones_and_every_zone_has_one(grid:
     assert {letter.letter for letter in letters} == set("ABCDE")
 
 
+@pytest.mark.parametrize("largest", [500.0, 900.0])
 @pytest.mark.parametrize("grid", ["clarke", "parkes_1"])
-def test_crossing_a_border_of_a_grid_changes_the_zone(grid: str) -> None:
+def test_crossing_a_border_of_a_grid_changes_the_zone(grid: str, largest: float) -> None:
     zones = clarke_zones if grid == "clarke" else lambda r, t: parkes_zones(r, t, 1)
-    for line in marks(error_grid_figure([], [], grid=grid), Line)[1:]:
+    for line in marks(error_grid_figure([largest], [largest], grid=grid), Line)[1:]:
         for x0, y0, x1, y1 in zip(line.x[:-1], line.y[:-1], line.x[1:], line.y[1:], strict=True):
             length = np.hypot(x1 - x0, y1 - y0)
             across = np.array([-(y1 - y0), x1 - x0]) / length
             middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-            (one, other) = zones(*np.stack([middle + 2 * across, middle - 2 * across]).clip(0, 550).T)
+            (one, other) = zones(
+                *np.stack([middle + 2 * across, middle - 2 * across]).clip(0, max(550.0, largest)).T
+            )
             assert one != other, (x0, y0, x1, y1)
+
+
+def test_borders_of_a_grid_reach_its_frame_however_large_a_reading_is() -> None:
+    lines = marks(error_grid_figure([100.0], [900.0], grid="parkes_1"), Line)
+    assert {max(line.x[-1], line.y[-1]) for line in lines} == {900.0}
 
 
 def test_an_unknown_grid_and_unequal_lengths_are_refused() -> None:
