@@ -115,7 +115,7 @@ def share_in_zones(grid: str, zones: str) -> PairedMetric:
         pairs = usable_by(study.of(GLUCOSE), statistics)
         found = zones_of(pairs.reference, pairs.test)
         counts = zone_counts(found)
-        details = {f"zone_{zone}": float(getattr(counts, zone.lower())) for zone in "ABCDE"}
+        details = {f"{grid}_{zone}": float(getattr(counts, zone.lower())) for zone in "ABCDE"}
         return _share(pairs, np.isin(found, list(zones)), statistics, details)
 
     return metric
