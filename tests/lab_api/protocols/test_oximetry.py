@@ -284,7 +284,7 @@ def test_the_lag_of_a_device_is_reported_and_does_not_move_its_accuracy(store: S
     late = OximeterModel(bias_percent=1.0, between_percent=1.0, random_percent=1.0, delay_s=15.0)
     (at_once, none), (later, lag) = arms(store, 1, error), arms(store, 1, late)
     assert (none, lag) == (pytest.approx(0.0, abs=0.5), pytest.approx(15.0, abs=0.5))
-    # Readings move by up to a quarter of a point a second between plateaus, so pairs taken at any time would err
+    # Between plateaus readings move by up to a quarter of a point a second: pairs taken at any time would err
     # by 4 points. On plateaus what is left are their edges, within the 2 points that the rule allows.
     assert later == pytest.approx(at_once, abs=0.25)
 
