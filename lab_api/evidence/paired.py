@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.paired_study import POOR_SIGNAL, SIGNAL_LABEL, Excluded, PairedStudy
-from analysis.pairing import PairedReadings, estimate_lag, pair_bracketed, pair_nearest, pair_readings
+from analysis.pairing import Lag, PairedReadings, estimate_lag, pair_bracketed, pair_nearest, pair_readings
 from analysis.skin_tone import labelled
 from lab_api.evidence.examples import Readings, of_session
 from lab_api.evidence.quantities import QUANTITIES, Quantity
@@ -67,7 +67,9 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
         of_test = _readings(store, session, quantity, TEST_ROLE)
         accounts |= {read.account.key: read.account for read in (of_reference, of_test)}
         reference_ns, reference, test_ns, test = *of_reference.good, *of_test.good
-        lag = estimate_lag(reference_ns, reference, test_ns, test, max_lag_s=_LONGEST_LAG_S)
+        lag = Lag(float("nan"), float("nan"))
+        if rule.rule != "bracketed":  # single readings in turn: what lies between them tells of no lag
+            lag = estimate_lag(reference_ns, reference, test_ns, test, max_lag_s=_LONGEST_LAG_S)
         if rule.align and np.isfinite(lag.lag_s):
             of_test = of_test.earlier(round(lag.lag_s * _NS_PER_S))
             test_ns = of_test.times_ns
