@@ -4,14 +4,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PEERS := .venv-bench/ready
+COMPUTING := tests/analysis tests/protocols tests/registries tests/docs
 
 .PHONY: demo test test-bluez soak check bench bench-signals format lock clean
 
 demo: $(READY)  ## the main job end to end; ONCE=1 exits after the verdicts
 	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(SPEED),--speed $(SPEED))
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests: those that only compute on all cores, those that keep time one by one; or ARGS alone
+ifdef ARGS
 	$(BIN)/pytest -q $(ARGS)
+else
+	$(BIN)/pytest -q -n auto --dist worksteal $(COMPUTING)
+	$(BIN)/pytest -q $(addprefix --ignore=,$(COMPUTING)) tests
+endif
 
 test-bluez: $(READY)  ## bleak's own BlueZ backend against a pretended Bluetooth daemon; Linux, needs dbus-daemon
 	$(BIN)/pytest -q tests/bluez $(ARGS)
