@@ -9,6 +9,7 @@ a subject slept several nights. Its stages are W, N1, N2, N3, R or the numbers a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,14 @@ _STAGES: Final[Mapping[str, int]] = {
 }
 _NUMBERS: Final = "numbers are read as 0 wake, 1 light, 2 deep, 3 REM"
 _TWICE: Final = "the epoch is there twice"
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """Nights as a source gives them, before they are compared."""
+
+    nights: tuple[Night, ...]
+    excluded: tuple[Excluded, ...]
 
 
 def from_session(store: SessionStore, session: Session, protocol: ClinicalProtocol) -> Part:
@@ -133,8 +142,7 @@ def joined(parts: Sequence[Part], subjects: SubjectFacts) -> SleepStudy:
 
 
 def _part(source: Source, nights: Sequence[Night], excluded: Sequence[Excluded]) -> Part:
-    study = SleepStudy(tuple(nights), excluded=tuple(excluded))
-    return Part(source, study, items_of(measures_of(nights)))
+    return Part(source, _Recorded(tuple(nights), tuple(excluded)), items_of(measures_of(nights)))
 
 
 def _epoch_s(protocol: ClinicalProtocol) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.sleep import sleep_measures
 from lab_api.evaluation import Evaluation, clinical_protocol, evaluate
+from lab_api.evidence.hypnograms import from_session, joined
 from lab_api.evidence.sources import from_sessions, from_tables
 from lab_api.report.page import html
 from lab_api.store.session_store import SessionDevice
@@ -209,6 +212,31 @@ def test_sessions_give_what_their_table_gives(
     evaluation = evaluate(from_sessions(store, ids, PROTOCOL), PROTOCOL)
     assert values(evaluation) == pytest.approx(values(judged(table(tmp_path, lines_of(pairs)))))
     assert evaluation.document["sources"][0]["figures"]["epochs"] == 900
+
+
+def test_a_gap_in_a_session_is_no_sleep_and_no_wake(
+    store: SqliteSessionStore, rng: np.random.Generator
+) -> None:
+    reference = night(rng)
+    first = blocks("watch", reference[:300], rate_hz=1 / 30, start_ns=START_NS)
+    rest = blocks("watch", reference[360:], rate_hz=1 / 30, start_ns=START_NS + 360 * EPOCH_NS)
+    rest = replace(rest, first_index=360)
+    ident = session(store, "S-1", blocks("psg", reference, rate_hz=1 / 30, start_ns=START_NS), first, rest)
+    evidence = from_sessions(store, [ident], PROTOCOL)
+    (there,) = evidence.measured.nights
+    assert int(there.scored.sum()) == 840
+    assert evidence.measured.rates["stages_epoch_accuracy"].tolist() == [100.0]
+    reasons = [e.reason for e in evidence.measured.excluded]
+    assert reasons == ["the device did not score the epoch"] * 60
+    assert "not whole" in " ".join(evidence.sources[0].notes)
+
+
+def test_a_part_can_be_sent_from_another_process(store: SqliteSessionStore, rng: np.random.Generator) -> None:
+    reference = night(rng)
+    records = [blocks(name, reference, rate_hz=1 / 30, start_ns=START_NS) for name in ("psg", "watch")]
+    part = from_session(store, store.session(session(store, "S-1", *records)), PROTOCOL)
+    sent = pickle.loads(pickle.dumps(part))  # noqa: S301 - our own
+    assert joined([sent], {}).rates["sleep_epoch_accuracy"].tolist() == [100.0]
 
 
 def test_a_device_that_starts_late_is_compared_where_both_recorded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -182,6 +183,23 @@ def test_a_table_of_flows_gives_what_its_values_give(tmp_path: Path) -> None:
     assert evaluation.verdict.outcome == "PASS"
     assert grades(evaluation) == ("A", "A")
     assert evaluation.document["items"]["fvc_l"] == pytest.approx([4.0, 4.1, 3.9], abs=0.03)
+
+
+@pytest.mark.shared_data
+def test_grades_are_those_of_the_collected_criteria(tmp_path: Path, shared: Path) -> None:
+    collected = json.loads((shared / "protocol_criteria.json").read_text())["ats_ers_2019"]
+    worse = dict(zip("ABCD", "CCDE", strict=True))  # what a hair more than allowed comes to
+    for grade, (n, limit_l) in collected["repeat_L"].items():
+        for over_l, expected in ((0.0, grade), (0.001, worse[grade])):
+            fev1 = [3.0, round(3.0 + limit_l + over_l, 3), 2.5][:n]
+            text = HEAD + rows(fev1, [round(one + 1, 3) for one in fev1])
+            assert grades(judged(table(tmp_path, text))) == (expected, expected)
+    for grade, (n, limit) in collected["le6y"].items():
+        least_l = float(limit.removeprefix("max(").split(",")[0])
+        fev1 = [0.5, round(0.5 + least_l, 3), 0.4][:n]
+        text = HEAD + rows(fev1, [round(one + 0.2, 3) for one in fev1])
+        child: SubjectFacts = {"S-1": {"age_years": 5.0}}
+        assert grades(judged(table(tmp_path, text), child)) == (grade, grade)
 
 
 def session(store: SqliteSessionStore, flow: np.ndarray, *, unit: str = "L/s", name: str = "flow") -> str:
