@@ -115,8 +115,9 @@ def share_in_zones(grid: str, zones: str) -> PairedMetric:
         pairs = usable_by(study.of(GLUCOSE), statistics)
         found = zones_of(pairs.reference, pairs.test)
         counts = zone_counts(found)
-        details = {f"{grid}_{zone}": float(getattr(counts, zone.lower())) for zone in "ABCDE"}
-        return _share(pairs, np.isin(found, list(zones)), statistics, details)
+        # for one metric of a grid is enough: a report lists the details of all
+        details = {f"{grid}_{zone}": float(getattr(counts, zone.lower())) for zone in "ABCDE" if zones != "A"}
+        return _share(pairs, np.isin(found, list(zones)), statistics, details, named="pairs_in_zones")
 
     return metric
 
@@ -179,15 +180,20 @@ def icgm_rate(name: str) -> PairedMetric:
         there = known & ((true < -2.0) if falling else (true > 2.0))
         opposite = (sensed > 1.0) if falling else (sensed < -1.0)
         details = {"pairs_without_rates": float((~known).sum())}
-        return _share(pairs.chosen(there), opposite[there], statistics, details)
+        return _share(pairs.chosen(there), opposite[there], statistics, details, named="opposite_rates")
 
     return metric
 
 
 def _share(
-    pairs: PairedStudy, hits: _Bools, statistics: Statistics, details: Mapping[str, float] | None = None
+    pairs: PairedStudy,
+    hits: _Bools,
+    statistics: Statistics,
+    details: Mapping[str, float] | None = None,
+    *,
+    named: str = "pairs_within",
 ) -> Estimate:
-    """Return a share in percent with its interval by subject, and the exact one in the details."""
+    """Return a share in percent with its interval by subject; the exact one, and the count, as details."""
     found = share_by_subject(
         hits,
         pairs.subjects,
@@ -198,7 +204,7 @@ def _share(
     exact = counted_share(int(hits.sum()), hits.size, level=statistics.confidence_level)
     every = dict(details or {})
     if hits.size:
-        every |= {"pairs_counted": float(exact.count)}
+        every |= {named: float(exact.count)}
         every |= {"exact_low": exact.low_percent, "exact_high": exact.high_percent}
     low, high = (None if end is None else 100.0 * end for end in (found.low, found.high))
     # of the counts: 100 times a share may miss a limit by the last bit

@@ -12,14 +12,15 @@ from analysis.paired_study import PairedStudy
 
 MOST: Final = 3
 """Of each quantity."""
-_AROUND_S: Final = 60.0
+AROUND_S: Final = 60.0
+"""Readings as far on either side are shown."""
 _MOST_READINGS: Final = 600
 
 Readings = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def of_session(
-    study: PairedStudy, readings: Mapping[str, Mapping[str, Readings]]
+    study: PairedStudy, readings: Mapping[str, Mapping[str, Readings]], *, around_s: float = AROUND_S
 ) -> tuple[Mapping[str, Any], ...]:
     """Return the largest differences of one session.
 
@@ -29,6 +30,8 @@ def of_session(
         Its pairs.
     readings
         Quantity -> role -> times (UTC in ns) and values of the readings that the pairs were made of.
+    around_s
+        How far to either side readings are shown.
     """
     examples: list[Mapping[str, Any]] = []
     for quantity, by_role in readings.items():
@@ -45,7 +48,7 @@ def of_session(
                     "time_ns": at_ns,
                     "reference": round(float(pairs.reference[place]), 6),
                     "test": round(float(pairs.test[place]), 6),
-                    "series": [_series(role, at_ns, *there) for role, there in by_role.items()],
+                    "series": [_series(role, at_ns, around_s, *there) for role, there in by_role.items()],
                 }
             )
     return tuple(examples)
@@ -62,8 +65,10 @@ def largest(examples: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], .
     )
 
 
-def _series(role: str, at_ns: int, times_ns: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
-    reach_ns = int(_AROUND_S * 1e9)
+def _series(
+    role: str, at_ns: int, around_s: float, times_ns: NDArray[np.int64], values: NDArray[np.float64]
+) -> dict[str, Any]:
+    reach_ns = int(around_s * 1e9)
     first, end = np.searchsorted(times_ns, [at_ns - reach_ns, at_ns + reach_ns + 1])
     step = max(1, -(-int(end - first) // _MOST_READINGS))
     chosen = slice(int(first), int(end), step)

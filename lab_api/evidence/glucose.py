@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.glucose_events import sensor_lag
-from analysis.glucose_facts import RATE, REFERENCE_RATE
+from analysis.glucose_facts import GLUCOSE, RATE, REFERENCE_RATE
 from analysis.glucose_rates import rates_at_mgdl_per_min
 from analysis.paired_study import PLAUSIBLE
 from lab_api.evidence import paired
+from lab_api.evidence.examples import of_session
 from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.records import REFERENCE_ROLE, TEST_ROLE, Part, counted, the_device, the_stream
 from lab_api.evidence.tables import Row, of_rows, read_table
@@ -34,6 +35,8 @@ _OFFSET: Final = "offset_s"
 """Column: by how much the device's reading of a pair is later than the reference's; negative where earlier."""
 _SECONDS_LAG: Final = "lag_s"
 """Figure of any pair of monitors; means nothing at a reading every few minutes."""
+_AROUND_S: Final = 7200.0
+"""A meal's rise and fall; a sensor has 49 readings in it."""
 _LATER: Final = "the reference was taken after the device's reading"
 
 _Readings = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -68,7 +71,9 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
     if later:
         notes.append(f"{counted(later, 'pair')}: {_LATER}, as the pairing allows")
     source = replace(part.source, figures=figures, notes=tuple(notes))
-    return replace(part, source=source, measured=study, items=paired.items_of(study))
+    readings = {GLUCOSE: {REFERENCE_ROLE: (reference_ns, reference), TEST_ROLE: (test_ns, test)}}
+    examples = of_session(study, readings, around_s=_AROUND_S)
+    return replace(part, source=source, measured=study, items=paired.items_of(study), examples=examples)
 
 
 def from_table(path: Path, protocol: ClinicalProtocol) -> Part:

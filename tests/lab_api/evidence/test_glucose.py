@@ -81,6 +81,14 @@ def test_each_pair_has_rates_and_tells_which_side_its_reading_is_on(store: Sqlit
     assert not any("taken after" in note for note in evidence.sources[0].notes)
 
 
+def test_the_largest_differences_are_shown_with_the_hours_around(store: SqliteSessionStore) -> None:
+    examples = worn(store).examples
+    assert len(examples) == 3
+    times_s = np.array([t for s in examples[0]["series"] for t in s["times_s"] if s["role"] == "test"])
+    assert np.ptp(times_s) > 7200.0
+    assert np.abs(times_s).max() <= 7200.0
+
+
 def test_a_reference_later_than_its_reading_is_paired_and_counted_as_the_protocol_says(
     store: SqliteSessionStore,
 ) -> None:
