@@ -10,6 +10,9 @@ then neither the delay of a device's averaging nor a lag of its clock moves the 
 *Bracketed.* Each reading of the device is paired with the mean of the reference's readings just before and just
 after it, as in sequential measurements of blood pressure on one arm.
 
+*Preceding.* Each reading of the device is paired with the mean and the standard deviation of the reference's
+readings in the time that it took, as a cuff against an arterial line.
+
 *Spans.* Each stated span of time gives one pair, as counts of steps in a bout of walking.
 """
 
@@ -45,6 +48,9 @@ class PairedReadings:
     change
         By how much the reference's two readings around a bracketed one differ, the later minus the earlier,
         shape (n_pairs,); NaN for other rules.
+    spread
+        Standard deviation (n - 1) of the reference's readings that a preceding mean is of, shape (n_pairs,);
+        NaN for other rules.
     """
 
     times_ns: NDArray[np.int64]
@@ -53,10 +59,12 @@ class PairedReadings:
     unstable_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     unpaired: tuple[tuple[int, str], ...] = ()
     change: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    spread: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        if self.change.shape != self.times_ns.shape:
-            object.__setattr__(self, "change", np.full(self.times_ns.size, np.nan))
+        for name in ("change", "spread"):
+            if getattr(self, name).shape != self.times_ns.shape:
+                object.__setattr__(self, name, np.full(self.times_ns.size, np.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,45 @@ def pair_bracketed(
             for time_ns, side in zip(test_ns[~whole], missing[~whole], strict=True)
         ),
         change=(reference[after] - reference[before])[whole],
+    )
+
+
+def pair_preceding(
+    reference_times_ns: ArrayLike,
+    reference: ArrayLike,
+    test_times_ns: ArrayLike,
+    test: ArrayLike,
+    *,
+    window_s: float,
+) -> PairedReadings:
+    """Return each reading of the device with mean and spread of the reference's in the time before it.
+
+    That is the `window_s` that end with the reading, open at their start. A reading with fewer than two of the
+    reference before it makes no pair and is listed. Parameters and errors as `pair_nearest`.
+    """
+    window_ns = round(as_positive(window_s, name="window_s", unit="s") * _NS_PER_S)
+    reference_ns, reference = _shown(reference_times_ns, reference, name="reference")
+    test_ns, test = _shown(test_times_ns, test, name="test")
+    first = np.searchsorted(reference_ns, test_ns - window_ns, side="right")
+    end = np.searchsorted(reference_ns, test_ns, side="right")
+    whole = end - first >= 2
+    first, end = first[whole], end[whole]
+    # sums up to each reading, about the mean of all, so that a large common value costs no digits
+    centre = float(reference.mean()) if reference.size else 0.0
+    sums = np.append(0.0, np.cumsum(reference - centre))
+    squares = np.append(0.0, np.cumsum((reference - centre) ** 2))
+    n = (end - first).astype(np.float64)
+    means = (sums[end] - sums[first]) / n
+    variances = np.maximum(squares[end] - squares[first] - n * means**2, 0.0) / (n - 1.0)
+    return PairedReadings(
+        times_ns=test_ns[whole],
+        reference=centre + means,
+        test=test[whole],
+        unpaired=tuple(
+            (int(time_ns), f"fewer than two readings of the reference in the {window_s:g} s before it")
+            for time_ns in test_ns[~whole]
+        ),
+        spread=np.sqrt(variances),
     )
 
 

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.paired_study import POOR_SIGNAL, SIGNAL_LABEL, Excluded, PairedStudy
-from analysis.pairing import Lag, PairedReadings, estimate_lag, pair_bracketed, pair_nearest, pair_readings
+from analysis.pairing import (
+    Lag,
+    PairedReadings,
+    estimate_lag,
+    pair_bracketed,
+    pair_nearest,
+    pair_preceding,
+    pair_readings,
+)
 from analysis.skin_tone import labelled
 from lab_api.evidence.examples import Readings, of_session
 from lab_api.evidence.quantities import QUANTITIES, Quantity
@@ -68,7 +76,10 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
         accounts |= {read.account.key: read.account for read in (of_reference, of_test)}
         reference_ns, reference, test_ns, test = *of_reference.good, *of_test.good
         lag = Lag(float("nan"), float("nan"))
-        if rule.rule != "bracketed":  # single readings in turn: what lies between them tells of no lag
+        if rule.rule not in (
+            "bracketed",
+            "preceding",
+        ):  # single readings: what lies between them tells of no lag
             lag = estimate_lag(reference_ns, reference, test_ns, test, max_lag_s=_LONGEST_LAG_S)
         if rule.align and np.isfinite(lag.lag_s):
             of_test = of_test.earlier(round(lag.lag_s * _NS_PER_S))
@@ -134,11 +145,10 @@ def paired(
             stable_s=rule.stable_s,
             stable_range=rule.stable_range,
         )
-    of_readings = {"nearest": pair_nearest, "bracketed": pair_bracketed}
+    of_readings = {"nearest": pair_nearest, "bracketed": pair_bracketed, "preceding": pair_preceding}
     if rule.rule not in of_readings:
-        raise DefinitionError(
-            f"pairing rule {rule.rule!r}, expected one of windows, nearest, bracketed for readings of a session"
-        )
+        known = ", ".join(["windows", *of_readings])
+        raise DefinitionError(f"pairing rule {rule.rule!r}, expected one of {known} for readings of a session")
     return of_readings[rule.rule](reference_ns, reference, test_ns, test, window_s=rule.window_s)
 
 
@@ -221,9 +231,8 @@ def _study(
         Excluded(session.subject, session.id, time_ns, quantity.name, reason)
         for time_ns, reason in sorted(reasons)
     )
-    columns: Mapping[str, NDArray[np.float64]] = {}
-    if np.isfinite(pairs.change).any():
-        columns = {"reference_change": pairs.change}
+    known = {"reference_change": pairs.change, "reference_sd": pairs.spread}
+    columns = {name: column for name, column in known.items() if np.isfinite(column).any()}
     labels: Mapping[str, NDArray[np.str_]] = {}
     if test.poor.any():
         labels = {SIGNAL_LABEL: np.where(_poor_at(pairs, test, rule), POOR_SIGNAL, "")}

@@ -37,6 +37,7 @@ PAIRING_RULES: Final = {
     "windows": "means over windows of equal length in which the reference is stable",
     "nearest": "each reading of the reference with the nearest of the device",
     "bracketed": "each reading of the device with the mean of the reference's readings before and after it",
+    "preceding": "each reading of the device with mean and spread of the reference's in the time before it",
     "annotations": "detected beats with annotated ones, in time order",
     "spans": "one value for each stated span of time",
     "epochs": "each epoch of the reference with the epoch of the device that holds its middle",
@@ -178,8 +179,9 @@ class Pairing:
     ----------
     window_s
         `windows`: length of the windows of which each gives one pair. `nearest`, `bracketed`, `annotations`:
-        largest distance of a pair, inclusive. `spans`: how old the reading of a running counter may be at a
-        span's borders, without effect elsewhere. `epochs`: length of an epoch where the readings carry no rate.
+        largest distance of a pair, inclusive. `preceding`: length of the time before a reading. `spans`: how
+        old the reading of a running counter may be at a span's borders, without effect elsewhere. `epochs`:
+        length of an epoch where the readings carry no rate.
     provenance
         Where it is written.
     rule

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pairing import estimate_lag, pair_bracketed, pair_nearest, pair_readings
+from analysis.pairing import estimate_lag, pair_bracketed, pair_nearest, pair_preceding, pair_readings
 from protocols.errors import SignalError
 
 START_NS = 1_790_000_000_000_000_000
@@ -186,7 +186,23 @@ def test_a_reading_is_bracketed_by_the_reference_before_and_after_it() -> None:
     assert pairs.unpaired == ((150 * S, "no reading of the reference after it within 60 s"),)
 
 
-@pytest.mark.parametrize("pair", [pair_nearest, pair_bracketed])
+def test_mean_and_spread_are_of_the_readings_in_the_time_before() -> None:
+    rng = np.random.default_rng(5)
+    times = np.sort(rng.choice(np.arange(1, 10_000), 300, replace=False)) * S
+    values = 1e6 + rng.normal(0.0, 2.0, 300)
+    values[rng.random(300) < 0.1] = np.nan
+    at = np.sort(rng.choice(np.arange(1, 10_000), 40, replace=False)) * S
+    pairs = pair_preceding(times, values, at, np.arange(40.0), window_s=100)
+    expected = []
+    for number, moment in enumerate(at):
+        inside = values[(times > moment - 100 * S) & (times <= moment) & np.isfinite(values)]
+        if inside.size >= 2:
+            expected.append((number, inside.mean(), inside.std(ddof=1)))
+    assert np.column_stack([pairs.test, pairs.reference, pairs.spread]) == pytest.approx(np.array(expected))
+    assert len(pairs.unpaired) == 40 - len(expected) > 0
+
+
+@pytest.mark.parametrize("pair", [pair_nearest, pair_bracketed, pair_preceding])
 def test_without_readings_there_are_no_pairs(pair) -> None:  # type: ignore[no-untyped-def]
     assert pair([], [], [S], [1.0], window_s=1).times_ns.size == 0
     nothing_shown = pair([0, 2 * S], [1.0, np.nan], [S], [np.nan], window_s=1)

@@ -276,6 +276,30 @@ def test_an_invasive_reference_forgives_what_lies_within_its_spread(tmp_path: Pa
     assert unknown.verdict.outcome is Outcome.INCONCLUSIVE
 
 
+def test_an_arterial_line_in_a_session_gives_mean_and_spread_of_the_time_before(
+    kept: SqliteSessionStore,
+) -> None:
+    devices = [SessionDevice("reference", "manual", "line"), SessionDevice("test", "manual", "cuff")]
+    opened = kept.open_session(subject="S-1", devices=devices, opened_ns=START_NS)
+    end_ns = START_NS + 3600 * SECOND_NS
+    beats = [(s, "sbp", 118.0 + 4 * (s % 2)) for s in range(100)] + [(s, "dbp", 70.0) for s in range(100)]
+    read = [(60, "sbp", 125.0), (60, "dbp", 71.0), (300, "sbp", 120.0)]
+    for device, values in (("line", beats), ("cuff", read)):
+        entries = [ManualReading(START_NS + s * SECOND_NS, quantity, value) for s, quantity, value in values]
+        enter(kept, opened.id, device, entries, now_ns=end_ns)
+    kept.close_session(opened.id, closed_ns=end_ns)
+    protocol = applied("iso-81060-2-2018-invasive")
+    evidence = from_sessions(kept, [opened.id], protocol)
+    sbp = evidence.measured.of("sbp")
+    assert sbp.reference.tolist() == [120.0]
+    assert sbp.columns["reference_sd"].tolist() == pytest.approx([2.0 * np.sqrt(30 / 29)])
+    assert evidence.measured.of("dbp").columns["reference_sd"].tolist() == [0.0]
+    assert [e.reason for e in sbp.excluded] == [
+        "fewer than two readings of the reference in the 30 s before it"
+    ]
+    assert evaluate(evidence, protocol).document["facts"]["pairs_without_reference_sd"] == 0
+
+
 # ---- two observers, readings before and after
 
 
