@@ -76,10 +76,8 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
         accounts |= {read.account.key: read.account for read in (of_reference, of_test)}
         reference_ns, reference, test_ns, test = *of_reference.good, *of_test.good
         lag = Lag(float("nan"), float("nan"))
-        if rule.rule not in (
-            "bracketed",
-            "preceding",
-        ):  # single readings: what lies between them tells of no lag
+        # single readings, taken in turn: what lies between them tells of no lag
+        if rule.rule not in ("bracketed", "preceding"):
             lag = estimate_lag(reference_ns, reference, test_ns, test, max_lag_s=_LONGEST_LAG_S)
         if rule.align and np.isfinite(lag.lag_s):
             of_test = of_test.earlier(round(lag.lag_s * _NS_PER_S))
