@@ -77,6 +77,20 @@ def test_a_line_is_found_and_its_interval_is_that_of_a_least_squares_fit_or_wide
     assert found.high - found.value == pytest.approx(reach, rel=0.15)  # HC3 on equal errors
 
 
+def test_the_error_of_the_slope_is_hc3_by_its_matrix_formula(rng: np.random.Generator) -> None:
+    angle = np.array([-60.0, -10.0, 0.0, 5.0, 12.0, 55.0])  # few, so that leverages are large and unequal
+    values = rng.normal(0, 1, 6)
+    design = np.column_stack([np.ones(6), angle])
+    bread = np.linalg.inv(design.T @ design)
+    leverage = np.diag(design @ bread @ design.T)
+    residual = values - design @ (bread @ design.T @ values)
+    covariance = bread @ design.T @ np.diag((residual / (1 - leverage)) ** 2) @ design @ bread
+    found = slope_difference(values, angle, subject=np.arange(6), per=10.0)
+    assert found.high is not None
+    reach = stats.t.ppf(0.975, 4) * np.sqrt(covariance[1, 1]) * 10
+    assert found.high - found.value == pytest.approx(reach)
+
+
 @pytest.mark.parametrize("spreads", [(1.0, 1.0, 1.0), (0.7, 1.0, 2.0)])
 def test_a_device_exactly_at_the_limit_passes_as_often_as_theory_says(
     spreads: tuple[float, float, float], rng: np.random.Generator
