@@ -119,6 +119,18 @@ def test_the_whole_follows_the_documented_rule(
     assert judge_protocol(PROTOCOL, facts, measurements).outcome == outcome
 
 
+def test_a_reported_figure_of_which_the_sample_holds_no_case_decides_nothing() -> None:
+    none = replace(BIAS, value=NAN, n=0)
+    assert judge_protocol(PROTOCOL, ENOUGH, [GOOD, none]).outcome is Outcome.PASS
+    assert judge_protocol(PROTOCOL, ENOUGH, [BAD, none]).outcome is Outcome.FAIL
+    assert judge_protocol(PROTOCOL, ENOUGH, [GOOD, replace(BIAS, value=NAN)]).outcome is Outcome.NOT_MEASURED
+    assert (
+        judge_protocol(PROTOCOL, ENOUGH, [replace(GOOD, value=NAN, n=0), BIAS]).outcome is Outcome.NOT_MEASURED
+    )
+    only = replace(PROTOCOL, criteria=(REPORT,))
+    assert judge_protocol(only, ENOUGH, [none]).outcome is Outcome.NOT_MEASURED
+
+
 def test_a_protocol_without_any_limit_is_reported() -> None:
     protocol = replace(PROTOCOL, criteria=(REPORT,))
     assert judge_protocol(protocol, ENOUGH, [BIAS]).outcome is Outcome.REPORTED
