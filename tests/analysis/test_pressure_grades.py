@@ -97,6 +97,15 @@ def test_an_incomplete_esh_study_passes_nothing() -> None:
     assert (found.complete, found.part_1, found.part_2, found.excluded) == (False, False, False, 1)
 
 
+def test_differences_of_decimals_at_an_edge_lie_within_it() -> None:
+    test, reference = [128.3, 128.8, 129.3], [123.3, 123.8, 124.3]
+    assert all(t - r > 5.0 for t, r in zip(test, reference, strict=True))  # by their last bits
+    found = pressure_grades(test, reference)
+    assert found.within == (3, 3, 3)
+    assert found.ieee_2014 == "A"
+    assert esh_2010(test, reference, subject=["a"] * 3).subjects_with_two == 1
+
+
 def test_no_pairs_have_no_grade() -> None:
     found = pressure_grades([np.nan], [100.0])
     assert (found.bhs, found.ieee_2014, found.ieee_2025, found.n_pairs, found.excluded) == ("", "", "", 0, 1)
