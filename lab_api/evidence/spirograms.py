@@ -207,6 +207,10 @@ def _of_flow(rows: Sequence[tuple[str, Row]]) -> Expiration:
     """Return the figures of a manoeuvre whose samples are the lines of a table."""
     where, first = rows[0]
     factor = _factor(first, _FLOW_UNITS, where)
+    for at, row in rows:
+        if row.get("unit") != first.get("unit"):
+            expected = f"{first.get('unit')!r} as in the first line of the manoeuvre"
+            raise DefinitionError(f"{at}: unit = {row.get('unit')!r}, expected {expected}")
     times_s = np.array([cells.number(row, "time_s", where=at) for at, row in rows])
     flow = np.array([cells.number(row, "flow", where=at) for at, row in rows]) * factor
     try:

@@ -157,6 +157,7 @@ def test_a_mistake_is_named_with_line_and_column(tmp_path: Path) -> None:
             "subject,manoeuvre,time_s,flow\nS-1,1,0,1\nS-1,1,0.01,1\nS-1,1,0.5,1\n",
             "time_s of the manoeuvre is not even",
         ),
+        ("subject,manoeuvre,time_s,flow,unit\nS-1,1,0,1,L/s\nS-1,1,0.01,60,L/min\n", "line 3: unit = 'L/min'"),
         ("subject,manoeuvre,time_s,flow\nS-1,1,0,1\nS-1,1,0.1,1\nS-1,1,0.2,1\n", "rate_hz="),
     ):
         with pytest.raises(DefinitionError, match=said):
