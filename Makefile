@@ -31,7 +31,7 @@ check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-signals $(READY)  ## one line per figure, each a ratio within one run; ten minutes
+bench: bench-signals $(READY)  ## one line per figure, each a ratio within one run; half an hour
 	@status=0; for name in codecs spool store chain drain ble sync reconnect cohort; do \
 	  $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 
