@@ -42,12 +42,11 @@ def test_level_shift_and_order_of_moments_do_not_matter_and_scale_scales() -> No
 
 
 def test_too_few_too_short_or_too_old_readings_give_nan() -> None:
-    times = np.array([0.0, 1.0, 2.0, 60.0, 75.0])
-    rates = rates_at_mgdl_per_min(
-        np.full(5, 100.0), times_ns=at(times), at_ns=at([-1.0, 0.0, 2.0, 60.0, 75.0, 81.0])
-    )
-    # nothing before, one reading, 2 min, one reading, 15 min, the last reading 6 min ago
-    assert np.isnan(rates).tolist() == [True, True, True, True, False, True]
+    times = np.array([0.0, 1.0, 2.0, 60.0, 71.0])
+    moments = [-1.0, 0.0, 2.0, 60.0, 71.0, 76.0, 77.0]
+    rates = rates_at_mgdl_per_min(np.full(5, 100.0), times_ns=at(times), at_ns=at(moments))
+    # nothing before, one reading, 2 min, one reading, 11 min, the last reading 5 min ago, 6 min ago
+    assert np.isnan(rates).tolist() == [True, True, True, True, False, False, True]
     assert np.isnan(rates_at_mgdl_per_min([], times_ns=[], at_ns=at([0.0]))).all()
     assert rates_at_mgdl_per_min([100.0, 101.0], times_ns=at([0, 15]), at_ns=at([])).size == 0
 
