@@ -146,7 +146,9 @@ def icgm_control(letter: str) -> PairedMetric:
             details["lower_bound_by_subject"] = 100.0 * by_subject.low
             method += f"; beside it, lower bound by subject: {by_subject.method}"
         if not good.size:
-            return Estimate(share.percent, 0, method=method, details=details)
+            return Estimate(
+                share.percent, 0, method="no interval: no device value in the range", details=details
+            )
         return Estimate(share.percent, share.n, share.lower_bound_percent, 100.0, level, method, details)
 
     return metric
