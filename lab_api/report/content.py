@@ -30,6 +30,7 @@ _OWN_WORDS: Final = (
     "severity",
 )
 """Columns of items with words of the platform's own; in others stand pseudonyms and people's words."""
+_BEATS: Final = "NSVFQOX"
 _NOTHING: Final = "\N{EN DASH}"
 
 
@@ -185,14 +186,35 @@ def _sample(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
         yield Heading(2, say("sample"))
         rows = tuple(_fact(name, value, document, say) for name, value in facts.items())
         yield Table((say("fact"), say("value")), rows, (0.7, 0.3))
-    detailed = [
-        (say.title(criterion), say(name), say.number(value))
-        for criterion in document["verdict"]["criteria"]
-        for name, value in criterion["details"].items()
-    ]
+    detailed = []
+    for criterion in document["verdict"]["criteria"]:
+        details = dict(criterion["details"])
+        matrix = {name: details.pop(name) for name in [*details] if _is_cell(name)}
+        if matrix:
+            yield Heading(2, say("beat_table"))
+            yield _beat_table(matrix, say)
+        detailed += [(say.title(criterion), say(name), say.number(value)) for name, value in details.items()]
     if detailed:
         yield Heading(2, say("details"))
         yield from _cut((say("criterion"), say("metric"), say("value")), detailed, (0.5, 0.3, 0.2), say)
+
+
+def _is_cell(name: str) -> bool:
+    return len(name) == 2 and name[0] in _BEATS and name[1].upper() in _BEATS and name[1].islower()
+
+
+def _beat_table(cells: Mapping[str, float], say: Phrases) -> Table:
+    """Return beats by reference class (rows) and test class (columns); o: no beat."""
+    columns = [letter for letter in _BEATS if any(name[1].upper() == letter for name in cells)]
+    rows = tuple(
+        (row, *(say.number(cells[key]) if (key := row + column.lower()) in cells else "" for column in columns))
+        for row in _BEATS
+        if any(name[0] == row for name in cells)
+    )
+    share = 0.8 / len(columns)
+    return Table(
+        (say("reference"), *(column.lower() for column in columns)), rows, (0.2, *(share for _ in columns))
+    )
 
 
 def _fact(name: str, value: float, document: Mapping[str, Any], say: Phrases) -> tuple[str, str]:

@@ -98,6 +98,7 @@ class _Sheet(Flowable):  # type: ignore[misc]  # reportlab has no types
 def _flowables(block: Block, say: Phrases) -> list[Flowable]:
     if isinstance(block, Heading):
         style = _style(_SIZES[block.level], bold=True, before=12 - 3 * block.level)
+        style.keepWithNext = 1
         return [Words(escape(block.words), style)]
     if isinstance(block, Paragraph):
         bold = block.tone not in ("plain", "warning")

@@ -157,6 +157,16 @@ def test_older_documents_still_make_a_report(document: dict[str, Any]) -> None:
     assert pdf(older).startswith(b"%PDF-")
 
 
+def test_classes_of_beats_are_a_table_of_reference_by_test(document: dict[str, Any]) -> None:
+    criterion = document["verdict"]["criteria"][0]
+    cells = {"Nn": 90.0, "Nv": 2.0, "No": 1.0, "Vn": 3.0, "Vv": 40.0, "Vo": 0.0, "On": 5.0, "Ov": 0.0}
+    verdict = document["verdict"] | {"criteria": [criterion | {"details": {**cells, "records": 4.0}}]}
+    tables = [b for b in content(document | {"verdict": verdict}, Phrases("en")) if isinstance(b, Table)]
+    (table,) = (t for t in tables if t.heads[1:] == ("n", "v", "o"))
+    assert table.rows == (("N", "90", "2", "1"), ("V", "3", "40", "0"), ("O", "5", "0", ""))
+    assert ("mean relative difference", "records", "4") in {row for t in tables for row in t.rows}
+
+
 def test_a_long_list_is_cut_and_says_how_much_is_left(document: dict[str, Any]) -> None:
     moment = document["excluded"][0]
     longer = document | {"excluded": [moment | {"time_ns": k} for k in range(100)]}
