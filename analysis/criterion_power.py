@@ -29,8 +29,21 @@ EXPECTED: Final[Mapping[str, tuple[float, float]]] = {
     "subject_sd": (0.0, math.inf),
     "within_share": (1.0, 100.0),
     "pairs_per_subject": (1.0, 10_000.0),
+    "lots": (1.0, 1000.0),
+    "sites": (1.0, 1000.0),
+    "matrices": (1.0, 1000.0),
+    "low_share": (0.1, 100.0),
+    "middle_share": (0.1, 100.0),
+    "high_share": (0.1, 100.0),
 }
-"""What may be expected -> its range; shares in percent, so that 0.97 is refused, not taken for 0.97 %."""
+"""What may be expected -> its range; shares in percent, so that 0.97 is refused, not taken for 0.97 %.
+
+`low_share`, `middle_share` and `high_share` are of the pairs with a device below 70, of 70 to 180, and above
+180 mg/dL, as 21 CFR 862.1355 parts them."""
+_OF_QUANTITY: Final = ("bias", "sd", "subject_sd", "within_share")
+_WHOLE: Final = ("pairs_per_subject", "lots", "sites", "matrices")
+PARTS: Final = {"lot": "lots", "site": "sites", "matrix": "matrices"}
+_RANGES: Final = {"a": "low", "d": "low", "b": "middle", "e": "middle", "c": "high", "f": "high"}
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "<=": np.less_equal,
     "<": np.less,
@@ -53,7 +66,9 @@ class Covered:
     passes: Callable[[Studies], _Bools] | None
     can_pass: bool
     says: str
-    found: Callable[[float], int] | None = None
+    trials: Callable[[float], int] | None = None
+    part: float | None = 1.0
+    period: int = 0
 
 
 def check_expected(protocol: ClinicalProtocol, expected: Mapping[str, float]) -> None:
@@ -66,18 +81,18 @@ def check_expected(protocol: ClinicalProtocol, expected: Mapping[str, float]) ->
     """
     quantities = dict.fromkeys(q for q, _ in map(_parted, limited(protocol)) if q)
     meant = {name: name for name in EXPECTED}
-    meant |= {f"{q}_{name}": name for q in quantities for name in EXPECTED if name != "pairs_per_subject"}
+    meant |= {f"{q}_{name}": name for q in quantities for name in _OF_QUANTITY}
     meant |= {c.metric: "within_share" for c in limited(protocol) if _SHARE.fullmatch(_parted(c)[1])}
     for name, value in expected.items():
         if name not in meant:
             raise DefinitionError(f"expectation {name}: unknown, expected one of {', '.join(meant)}")
         low, high = EXPECTED[meant[name]]
         if not (math.isfinite(value) and low <= value <= high):
-            unit = " %" if meant[name] == "within_share" else ""
+            unit = " %" if meant[name].endswith("_share") else ""
             raise DefinitionError(
                 f"expectation {name}={value!r}, expected a number of {low:g} to {high:g}{unit}"
             )
-        if name == "pairs_per_subject" and value != round(value):
+        if name in _WHOLE and value != round(value):
             raise DefinitionError(f"expectation {name}={value!r}, expected a whole number")
     for quantity in quantities or [""]:
         sd, of_subjects = (_value(expected, quantity, name) for name in ("sd", "subject_sd"))
@@ -174,27 +189,30 @@ def _covered_share(
         return "not planned: its limit is no share above 0 and below 100 %"
     device = _device(expected, quantity, m, [])
     percent = expected.get(criterion.metric)
-    if percent is None and figure != "read_rate":
+    alone = figure in ("read_rate", "icgm_j", "icgm_k")  # other shares than those within a tolerance
+    if percent is None and not alone:
         percent = _value(expected, quantity, "within_share")
     how = "as stated"
     within = _WITHIN.fullmatch(figure)
     if percent is None and within and device is not None:
         percent, how = 100.0 * device.within(float(within[1])), "of normal differences"
     if percent is None:
-        return f"not planned: the share {criterion.metric} (or within_share) is not stated"
+        return f"not planned: the share {criterion.metric}{'' if alone else ' (or within_share)'} is not stated"
+    part = _part(protocol, figure, expected, assumptions)
+    of_subject = m * (part.fraction or 1.0)  # pairs of each that the criterion counts
     correlation = 0.0
-    if m > 1 and device is not None and _value(expected, quantity, "subject_sd") is not None:
+    if of_subject > 1 and device is not None and _value(expected, quantity, "subject_sd") is not None:
         correlation = device.correlation
         assumptions.append(
             f"Whether a pair is within is taken to be as alike within subjects as the differences are "
             f"(correlation {correlation:.3g}), which is the most it can be for normal differences."
         )
-    elif m > 1:
+    elif of_subject > 1:
         assumptions.append(
             "Shares: pairs of one subject are taken for independent, as bias, sd and subject_sd are not all "
             "stated; if they resemble one another, more subjects are needed."
         )
-    effect = 1.0 + (m - 1) * correlation
+    effect = 1.0 + max(of_subject - 1.0, 0.0) * correlation
     at_least = criterion.comparison[0] == ">"
     share, limit = percent / 100.0, criterion.limit / 100.0
     if not at_least:
@@ -208,33 +226,68 @@ def _covered_share(
     strict = len(criterion.comparison) == 1
 
     def of_trials(n: int) -> float:
-        return float(
-            share_power(np.array(n), share=share, limit=limit, judged=judged, level=level, strict=strict)
-        )
+        chance = share_power(np.array(n), share=share, limit=limit, judged=judged, level=level, strict=strict)
+        return max(0.0, 1.0 - part.number * (1.0 - float(chance)))
 
-    def found(power: float) -> int:
-        trials = share_trials(share=share, limit=limit, power=power, judged=judged, level=level, strict=strict)
-        return math.ceil(math.ceil(trials * effect) / m)
+    def trials(power: float) -> int:
+        wanted = 1.0 - (1.0 - power) / part.number
+        n = share_trials(share=share, limit=limit, power=wanted, judged=judged, level=level, strict=strict)
+        return math.ceil(n * effect)
 
     says = f"expected {percent:.4g} % ({how}) against {criterion.comparison} {criterion.limit:g} %, binomial"
     if judged == "low":
         says += f", exact one-sided bound at {level:.4g}"
-    if m > 1:
+    if of_subject > 1:
         says += f", design effect {effect:.3g}"
-    if figure.startswith("icgm_") and figure != "icgm_g":
-        says += "; pairs that the criterion counts, of its range alone"
-    if worst := _WORST.search(figure):
-        says += f"; pairs of each {worst[1]}"
     return Covered(
         criterion,
         quantity,
-        lambda k: of_trials(math.floor(k * m / effect + 1e-9)),
+        lambda k: of_trials(math.floor(k * of_subject / effect + 1e-9)),
         None,
         None,
         share > limit,
-        says,
-        found,
+        says + part.says,
+        trials,
+        part.fraction,
+        math.ceil(1.5 / (1.0 - limit) * effect / of_subject),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Which of all pairs a criterion counts: what fraction (None: not known), and of how many parts each."""
+
+    fraction: float | None = 1.0
+    number: int = 1
+    says: str = ""
+
+
+def _part(
+    protocol: ClinicalProtocol, figure: str, expected: Mapping[str, float], assumptions: list[str]
+) -> _Part:
+    if worst := _WORST.search(figure):
+        name = PARTS[worst[1]]
+        number, how = number_of(protocol, name, expected)
+        assumptions.append(f"Pairs spread evenly over {number} {name} ({how}).")
+        says = f"; each of {number} {name} has to pass, chances to fail added" if number > 1 else ""
+        return _Part(1.0 / number, number, says)
+    if figure.startswith("icgm_") and figure != "icgm_g":
+        name = _RANGES.get(figure[-1], "")
+        percent = expected.get(f"{name}_share")
+        if percent is None:
+            lacking = f": {name}_share is not stated" if name else ""
+            return _Part(None, 1, f"; only pairs in its range count, how many are is not known{lacking}")
+        assumptions.append(f"{percent:g} % of the pairs are in the {name} range of the device, as stated.")
+        return _Part(percent / 100.0)
+    return _Part()
+
+
+def number_of(protocol: ClinicalProtocol, name: str, expected: Mapping[str, float]) -> tuple[int, str]:
+    """Return how many lots, sites or matrices there are to be, and who says so."""
+    of_design = [r.limit for r in protocol.design if r.fact == name and r.limit is not None]
+    if name in expected:
+        return round(expected[name]), "as stated"
+    return round(max(of_design, default=1.0)), "as the design asks" if of_design else f"{name} is not stated"
 
 
 def _figure_of(metric: str | None, quantity: str) -> str:

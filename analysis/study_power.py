@@ -13,13 +13,14 @@ subjects taken into account by their design effect (`share_power`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from analysis.criterion_power import Covered, check_expected, covered, limited
+from analysis.criterion_power import PARTS, Covered, check_expected, covered, limited, number_of
 from analysis.estimates import as_share
 from analysis.normal_study import studies
 from protocols.clinical.clinical_protocol import ClinicalProtocol
@@ -28,6 +29,9 @@ from protocols.errors import DefinitionError, SignalError
 
 MOST_SUBJECTS: Final = 100_000
 """Where a search gives up."""
+_LONGEST_PERIOD: Final = 400
+"""Subjects over which a power is checked to be kept."""
+_OF_PART = re.compile(r"fewest_(subjects|lay_users|pairs)_per_(lot|site|matrix)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class CriterionPlan:
     criterion
         Of the protocol.
     subjects, pairs
-        So many reach the wanted power, alone; None where it is not planned or no number is enough.
+        So many reach the wanted power, alone; None where it is not planned or no number is enough. Pairs alone
+        where the criterion counts but a part of them, and which part is not known: then they are of that part.
     power
         At that number.
     power_at_design
@@ -109,7 +114,7 @@ def study_plan(protocol: ClinicalProtocol, expected: Mapping[str, float], *, pow
     except SignalError as error:
         raise DefinitionError(str(error)) from error
     check_expected(protocol, expected)
-    design_subjects, design_pairs = (_least(protocol, fact) for fact in ("subjects", "pairs"))
+    design_subjects, design_pairs = _least(protocol, expected)
     m, of_pairs = _pairs_per_subject(expected, design_subjects, design_pairs)
     assumptions = [of_pairs]
     floor = design_subjects or math.ceil((design_pairs or 0) / m)
@@ -124,7 +129,11 @@ def study_plan(protocol: ClinicalProtocol, expected: Mapping[str, float], *, pow
             continue
         planned.append(found)
         plans.append(_plan_of(found, power, m, floor))
-    subjects, reached = _together(planned, power, floor)
+    of_all = [p for p in planned if p.part is not None]
+    if len(of_all) < len(planned):
+        apart = ", ".join(p.criterion.id for p in planned if p.part is None)
+        assumptions.append(f"Not among the criteria planned together: {apart}.")
+    subjects, reached = _together(of_all, power, floor)
     if len({p.quantity for p in planned}) > 1 or any(p.passes is None for p in planned[1:]):
         assumptions.append(
             "Criteria of one quantity are judged together; across quantities and shares their chances to fail "
@@ -142,14 +151,25 @@ def study_plan(protocol: ClinicalProtocol, expected: Mapping[str, float], *, pow
     )
 
 
-def _least(protocol: ClinicalProtocol, fact: str) -> int | None:
-    """Return the smallest number that the design asks for of a fact."""
-    limits = [
-        math.ceil(r.limit)
-        for r in protocol.design
-        if r.fact == fact and r.comparison == ">=" and r.limit is not None
-    ]
-    return max(limits, default=None)
+def _least(protocol: ClinicalProtocol, expected: Mapping[str, float]) -> tuple[int | None, int | None]:
+    """Return the smallest numbers of subjects and of pairs that the design asks for, in all.
+
+    A number of subjects of each lot, site or matrix is one of pairs in each: a subject may be in several.
+    """
+    subjects: list[int] = []
+    pairs: list[int] = []
+    for rule in protocol.design:
+        if rule.comparison != ">=" or rule.limit is None:
+            continue
+        least = math.ceil(rule.limit)
+        if rule.fact in ("subjects", "pairs"):
+            (subjects if rule.fact == "subjects" else pairs).append(least)
+        elif part := _OF_PART.fullmatch(rule.fact):
+            number, _ = number_of(protocol, PARTS[part[2]], expected)
+            pairs.append(least * number)
+            if part[1] != "pairs":
+                subjects.append(least)
+    return max(subjects, default=None), max(pairs, default=None)
 
 
 def _pairs_per_subject(
@@ -165,16 +185,21 @@ def _pairs_per_subject(
 
 
 def _plan_of(planned: Covered, power: float, m: int, floor: int) -> CriterionPlan:
-    at_design = planned.power(floor) if floor >= 2 else None
+    known = planned.part is not None
+    at_design = planned.power(floor) if floor >= 2 and known else None
+    none = CriterionPlan(planned.criterion, None, None, None, at_design, f"no number is enough: {planned.says}")
     if not planned.can_pass:
-        says = f"no number is enough: {planned.says}"
-        return CriterionPlan(planned.criterion, None, None, None, at_design, says)
+        return none
     try:
-        k = planned.found(power) if planned.found else _smallest(lambda k: planned.power(k) >= power)
+        if planned.trials:
+            counted = planned.trials(power)
+            if planned.part is None:
+                return CriterionPlan(planned.criterion, None, counted, power, None, planned.says)
+            k = math.ceil(counted / (m * planned.part) - 1e-9)
+        else:
+            k = _smallest(lambda k: planned.power(k) >= power)
     except SignalError as error:
-        return CriterionPlan(
-            planned.criterion, None, None, None, at_design, f"no number is enough: {planned.says}; {error}"
-        )
+        return replace(none, says=f"{none.says}; {error}")
     k = max(k, 2)
     return CriterionPlan(planned.criterion, k, k * m, planned.power(k), at_design, planned.says)
 
@@ -197,6 +222,11 @@ def _together(planned: list[Covered], power: float, floor: int) -> tuple[int | N
     except SignalError:
         return None, None
     k = max(k, floor)
+    # counts are whole, so the power of a share falls back now and then: it has to be kept over such a period
+    kept = 0
+    window = min(max(p.period for p in planned), _LONGEST_PERIOD)
+    while kept <= window and k <= MOST_SUBJECTS:
+        kept, k = (kept + 1, k) if together(k + kept) >= power else (0, k + kept + 1)
     return k, together(k)
 
 

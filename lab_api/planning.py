@@ -200,6 +200,8 @@ def _criterion(planned: CriterionPlan) -> dict[str, Any]:
     text = f"{criterion.title}: "
     if planned.subjects is not None and planned.power is not None:
         text += f"{planned.subjects} subjects, {planned.pairs} pairs (power {_power(planned.power)}); "
+    elif planned.pairs is not None:
+        text += f"{planned.pairs} pairs that it counts; "
     text += planned.says
     if planned.power_at_design is not None:
         text += f"; at the design's smallest sample {_power(planned.power_at_design)}"

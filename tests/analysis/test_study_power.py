@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from analysis.share_power import share_trials
 from analysis.study_power import StudyPlan, study_plan
 from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.criteria import Criterion
@@ -151,7 +153,7 @@ def test_a_share_by_its_exact_bound_needs_more_and_a_rate_of_errors_is_a_share_t
 
     def size(metric: str, comparison: str, limit: float, judged: str, expected: float) -> int | None:
         protocol = replace(glucose, criteria=(criterion(metric, comparison, limit, "%", judged=judged),))
-        return study_plan(protocol, {metric: expected}, power=0.9).criteria[0].subjects
+        return study_plan(protocol, {metric: expected}, power=0.9).criteria[0].pairs
 
     assert size("glucose_icgm_e", ">", 99.0, "low", 100.0) == 299
     assert size("glucose_icgm_d", ">", 98.0, "low", 100.0) == 149
@@ -160,6 +162,54 @@ def test_a_share_by_its_exact_bound_needs_more_and_a_rate_of_errors_is_a_share_t
     # at most 5 % outside is at least 95 % inside
     assert size("glucose_icgm_j", "<=", 5.0, "value", 3.0) == value
     assert size("glucose_icgm_e", ">", 99.0, "high", 100.0) is None
+
+
+def test_a_criterion_of_every_lot_counts_the_pairs_of_a_lot() -> None:
+    meter = shipped()["iso-15197-2013"].applied()
+    plan = study_plan(meter, {"within_share": 97.0, "glucose_parkes_1_ab": 99.9}, power=0.9)
+    worst = plan.criteria[0]
+    # 6 pairs of a subject are 2 in each of 3 lots; each fails in a thirtieth at most
+    in_lot = share_trials(share=0.97, limit=0.95, power=1 - 0.1 / 3, judged="value")
+    assert worst.subjects == math.ceil(in_lot / 2)
+    assert "each of 3 lots has to pass, chances to fail added" in worst.says
+    assert "Pairs spread evenly over 3 lots (as the design asks)." in plan.assumptions
+    one = study_plan(meter, {"within_share": 97.0, "glucose_parkes_1_ab": 99.9, "lots": 1}, power=0.9)
+    assert one.criteria[0].subjects < worst.subjects / 3
+
+
+def test_the_power_of_the_whole_is_kept_with_a_few_subjects_more() -> None:
+    meter = shipped()["fda-bgms-poc-2020"].applied()
+    expected = {"within_share": 98.9, "matrices": 2, "pairs_per_subject": 1}
+    plan = study_plan(meter, expected, power=0.9)
+    assert (plan.design_subjects, plan.design_pairs) == (350, 700)  # 350 of each matrix
+    assert plan.subjects >= 700
+    assert plan.power >= 0.9
+    more = []
+    for extra in range(1, 60, 7):
+        floor = replace(meter.design[0], fact="pairs", limit=float(plan.subjects + extra))
+        more.append(study_plan(replace(meter, design=(floor, *meter.design[1:])), expected, power=0.9))
+    assert all(p.power >= 0.9 for p in more)
+    assert all(p.subjects == plan.subjects + extra for p, extra in zip(more, range(1, 60, 7), strict=True))
+
+
+def test_a_range_counts_the_pairs_in_it_and_without_its_share_only_those_are_told() -> None:
+    sensor = shipped()["icgm-21cfr862-1355"].applied(None, {"subjects": 10.0})
+    expected = {"within_share": 99.8, "pairs_per_subject": 100, "low_share": 10.0, "high_share": 30.0}
+    plan = study_plan(sensor, expected, power=0.9)
+    of = {c.criterion.id: c for c in plan.criteria}
+    in_range = share_trials(share=0.998, limit=0.98, power=0.9, judged="low")
+    assert (of["control-d"].subjects, of["control-d"].pairs) == (
+        math.ceil(in_range / 10),
+        100 * math.ceil(in_range / 10),
+    )
+    middle = of["control-e"]
+    assert (middle.subjects, middle.pairs) == (
+        None,
+        share_trials(share=0.998, limit=0.99, power=0.9, judged="low"),
+    )
+    assert middle.says.endswith("how many are is not known: middle_share is not stated")
+    assert "Not among the criteria planned together: control-b, control-e." in plan.assumptions
+    assert of["control-j"].says == "not planned: the share glucose_icgm_j is not stated"
 
 
 def sentence(protocol: ClinicalProtocol, expected: dict[str, float]) -> str:
