@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import as_positive
-from analysis.beat_matching import LEARNING_S, as_indices
+from analysis.beat_matching import LEARNING_S, NEVER, as_indices
 from analysis.heart_rate import heart_rate_per_min
-from analysis.intervals import as_intervals, mask_of
+from analysis.intervals import as_intervals, union
 
 WINDOW_S: Final = 10.0
 """Monitors state averages of some 10 s; EC57 leaves the window to the device."""
@@ -103,15 +103,17 @@ def compare_heart_rates(
         for samples in beats
     )
     windows = of_reference.intervals + start
-    usable = np.isfinite(of_reference.per_min) & ~_touched(windows, excluded, n_samples, name="excluded")
-    silent = _touched(windows, test_silent, n_samples, name="test_silent")
+    usable = np.isfinite(of_reference.per_min) & ~_touched(windows, excluded, name="excluded")
+    silent = _touched(windows, test_silent, name="test_silent")
     test_per_min = np.where(silent, np.nan, of_test.per_min)
     return HeartRateErrors(of_reference.per_min[usable], test_per_min[usable])
 
 
-def _touched(
-    windows: NDArray[np.int64], intervals: ArrayLike, n_samples: int, *, name: str
-) -> NDArray[np.bool_]:
+def _touched(windows: NDArray[np.int64], intervals: ArrayLike, *, name: str) -> NDArray[np.bool_]:
     """Return which windows hold any of the intervals, shape (n_windows,)."""
-    inside = np.append(0, np.cumsum(mask_of(as_intervals(intervals, name=name), n_samples)))
-    return np.asarray(inside[windows[:, 1]] > inside[windows[:, 0]])
+    merged = union(as_intervals(intervals, name=name))
+    if merged.size == 0:
+        return np.zeros(len(windows), dtype=bool)
+    next_one = np.searchsorted(merged[:, 1], windows[:, 0], side="right")  # the first that ends after the start
+    starts = np.append(merged[:, 0], NEVER)
+    return np.asarray(starts[next_one] < windows[:, 1])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis.heart_rate_error import HeartRateErrors, compare_heart_rates
+from analysis.intervals import mask_of
 from protocols.errors import SignalError
 
 RATE_HZ = 250.0
@@ -51,6 +54,18 @@ def test_learning_time_and_what_is_excluded_are_left_out() -> None:
     silent = compared(EVERY_SECOND, test_silent=[[2400, 2600]])
     assert silent.n_windows == 10
     assert np.isnan(silent.test_per_min).tolist() == [True, True] + [False] * 8
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, N_SAMPLES), st.integers(0, 3000)), max_size=6),
+)
+def test_windows_are_left_out_exactly_where_they_hold_any_of_an_interval(pieces: list[tuple[int, int]]) -> None:
+    intervals = [[start, min(start + n, N_SAMPLES)] for start, n in pieces]
+    inside = mask_of(np.array(intervals, dtype=np.int64).reshape(-1, 2), N_SAMPLES)
+    clear = [not inside[start : start + 2500].any() for start in range(0, N_SAMPLES, 2500)]
+    assert compared(EVERY_SECOND, excluded=intervals).n_windows == sum(clear)
+    silent = np.isnan(compared(EVERY_SECOND, test_silent=intervals).test_per_min)
+    assert silent.tolist() == [not is_clear for is_clear in clear]
 
 
 def test_a_side_without_beats_has_no_rate_and_makes_no_error() -> None:
