@@ -157,7 +157,7 @@ def _tallied(side: _Side, spans: _Spans) -> _Counts:
     first = np.searchsorted(side.times_ns, spans.start_ns)
     last = np.searchsorted(side.times_ns, spans.until_ns)
     n = last - first
-    reasons = tuple("" if k == 1 else f"{_entries(int(k))} for the span, expected one" for k in n)
+    reasons = tuple(("no tally was entered", "", "more than one tally was entered")[min(k, 2)] for k in n)
     values = np.full(n.size, np.nan)
     values[n == 1] = side.values[first[n == 1]]
     return _Counts(values, reasons)
@@ -174,7 +174,7 @@ def _in_turn(reference: _Side, test: _Side) -> _Counts:
     before = np.append(np.iinfo(np.int64).min, reference.times_ns[:-1])
     after = np.append(reference.times_ns[1:], np.iinfo(np.int64).max)
     between = (test.times_ns > before) & (test.times_ns < after)
-    reasons = tuple("" if right else "the device's tally belongs to another span" for right in between)
+    reasons = tuple("" if right else "the tally belongs to another span" for right in between)
     return _Counts(np.where(between, test.values, np.nan), reasons)
 
 
@@ -193,7 +193,7 @@ def _risen(side: _Side, spans: _Spans, oldest_s: float) -> _Counts:
         first, last = at[0, k], at[1, k]
         reason = ""
         if stale[:, k].any():
-            reason = f"no reading of the counter within {oldest_s:g} s before a border of the span"
+            reason = "no reading of the counter shortly before a border of the span"
         elif fallen[last] > fallen[first]:
             reason = "the counter fell within the span"
         elif missing[last + 1] > missing[first]:
