@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,6 +28,10 @@ from analysis.use_error_study import USE_ERRORS
 from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.measurement import Measurement
 from protocols.errors import SignalError
+
+_NO_INTERVAL: Final = "no interval"
+"""Said by a figure that has an interval, only not from these data: nobody knows then whether its ends meet a
+limit. A figure that has none at all does not say so, and must not be judged by one."""
 
 
 def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float], list[Measurement]]:
@@ -56,6 +61,9 @@ def measure(protocol: ClinicalProtocol, evidence: Any) -> tuple[dict[str, float]
                 f"metric {name!r} for {protocol.measurand} in {protocol.id}, expected one of {known}"
             )
         estimate = metric.function(evidence, protocol.statistics)
+        if estimate.low is None and _NO_INTERVAL in estimate.method:
+            unknown, level = float("nan"), protocol.statistics.confidence_level
+            estimate = replace(estimate, low=unknown, high=unknown, level=level)
         measurements.append(
             Measurement(
                 metric=name,
@@ -100,6 +108,9 @@ _SIGNALS: Final = Study(
         ),
         "valued_recordings": Fact(
             "recordings with all values", title_fr="enregistrements avec toutes les valeurs"
+        ),
+        "shortest_recording_days": Fact(
+            "days of the shortest recording", "d", title_fr="jours de l'enregistrement le plus court"
         ),
     },
     signal_study.design_facts,

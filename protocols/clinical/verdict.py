@@ -389,4 +389,6 @@ def _with_unit(value: float, unit: str) -> str:
 def _interval(measurement: Measurement) -> str:
     if measurement.low is None or measurement.high is None or measurement.level is None:
         return ""
+    if math.isnan(measurement.low) and math.isnan(measurement.high):
+        return ", no interval"
     return f", {measurement.level:.0%} interval {measurement.low:.4g} to {measurement.high:.4g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,16 @@ def test_too_few_persons_conclude_nothing(tmp_path: Path) -> None:
     assert judged(sus(tmp_path, [GOOD] * 11)).verdict.outcome == "INCONCLUSIVE"
     assert judged(sus(tmp_path, [POOR])).verdict.outcome == "INCONCLUSIVE"
     assert judged(sus(tmp_path, [])).verdict.outcome == "NOT_MEASURED"
+
+
+def test_one_person_has_no_interval_that_could_meet_a_limit(tmp_path: Path) -> None:
+    (mean, *rest) = SUS.criteria
+    strict = replace(SUS, criteria=(replace(mean, judged="low"), *rest))
+    alone = judged(sus(tmp_path, [GOOD]), strict).verdict.criteria[0]
+    assert alone.outcome == "NOT_MEASURED"
+    assert "75 (n = 1, no interval)" in str(alone)
+    assert judged(sus(tmp_path, [GOOD] * 11 + [FAIR]), strict).verdict.outcome == "PASS"
+    assert judged(sus(tmp_path, [GOOD] * 9 + [FAIR] * 3), strict).verdict.outcome == "FAIL"
 
 
 def test_equal_scores_have_a_mean(tmp_path: Path) -> None:
