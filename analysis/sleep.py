@@ -235,7 +235,7 @@ def group_mean(figures: ArrayLike, *, level: float = 0.95) -> Estimate:
     if present.size < 2:
         return Estimate(mean, 1, method="no interval: fewer than 2 participants", details=details)
     sd = float(present.std(ddof=1))
-    half = float(special.stdtrit(present.size - 1, 0.5 + level / 2.0)) * sd / np.sqrt(present.size)
+    half = float(special.stdtrit(present.size - 1, 0.5 + level / 2.0)) * sd / present.size**0.5
     details |= {"sd": sd, "smallest": float(present.min()), "largest": float(present.max())}
     method = f"mean of {present.size} participants, Student's t"
     return Estimate(mean, present.size, mean - half, mean + half, level, method, details)

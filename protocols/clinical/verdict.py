@@ -276,7 +276,7 @@ def judge(
         raise DefinitionError(f"{measurement.metric} without interval, expected one: {criterion.id} judges it")
     if bound is None or math.isnan(bound):
         return CriterionVerdict(criterion, measurement, Outcome.NOT_MEASURED, None)
-    meets_limit = _COMPARE[criterion.comparison](judged, bound)
+    meets_limit = bool(_COMPARE[criterion.comparison](judged, bound))  # numpy compares to its own
     outcome = Outcome.PASS if meets_limit else Outcome.FAIL
     return CriterionVerdict(criterion, measurement, outcome, meets_limit, bound)
 
