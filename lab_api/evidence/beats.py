@@ -9,16 +9,16 @@ detector is under test, on the first lead.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.beat_detection import RecordResult, compare_marks
 from analysis.beat_marks import BeatMarks, marks_of_lead, read_marks
-from analysis.detection import percent
 from firmware_sim.recordings import Recording, read_annotations
 from lab_api.evidence.annotated import annotated_stream, annotated_times_ns, timeline
 from lab_api.evidence.records import REFERENCE_ROLE, TEST_ROLE, Part, Source, StreamAccount, counted
@@ -73,7 +73,7 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
     figures = _figures(result) | {"missing_samples": account.completeness.missing_samples}
     hash_ = store.content_hash(session.id)
     source = Source(session.id, session.subject, hash_, figures, tuple(notes), (account,))
-    return Part(source, result)
+    return Part(source, result, _line(result))
 
 
 def from_recording(
@@ -118,7 +118,9 @@ def from_recording(
         recording.name, reference, test, rate_hz=rate_hz, n_samples=n_samples, pairing=protocol.pairing_rule
     )
     hash_ = _hash(recording, of_device)
-    return Part(Source(recording.name, recording.name, hash_, _figures(result), tuple(notes)), result)
+    return Part(
+        Source(recording.name, recording.name, hash_, _figures(result), tuple(notes)), result, _line(result)
+    )
 
 
 def from_record_file(path: Path, recording: Recording, protocol: ClinicalProtocol, annotator: str) -> Part:
@@ -201,22 +203,35 @@ def _asks_rhythms(protocol: ClinicalProtocol) -> bool:
 
 
 def _figures(result: RecordResult) -> dict[str, float]:
-    """Return the line of a record in EC57's table."""
     comparison = result.comparison
-    figures: dict[str, float] = {
+    return {
         "true_positives": comparison.true_positives,
         "false_negatives": comparison.false_negatives,
         "false_positives": comparison.false_positives,
     }
-    for name, letter in (("veb", "V"), ("sveb", "S")):
-        if result.classes is None:
-            continue
-        for figure, (part, whole) in result.classes.shares(letter).items():
-            if whole:
-                figures[f"{name}_{figure}_percent"] = round(percent(part, whole), 3)
-    if result.heart_rates.normalised_percent.size:
-        figures["heart_rate_error_percent"] = round(result.heart_rates.rms_percent, 3)
-    return figures
+
+
+def _line(result: RecordResult) -> dict[str, Sequence[Any]]:
+    """Return the line of a record in EC57's table, None where there was nothing of the kind."""
+    comparison, rate_error = result.comparison, result.heart_rates.rms_percent
+    line: dict[str, Any] = {
+        "record": result.record,
+        "reference_beats": result.n_reference,
+        "qrs_sensitivity_percent": _plain(comparison.sensitivity_percent),
+        "qrs_positive_predictivity_percent": _plain(comparison.positive_predictivity_percent),
+    }
+    if result.classes is not None:
+        for name, score in (("veb", result.classes.veb), ("sveb", result.classes.sveb)):
+            line[f"{name}_sensitivity_percent"] = _plain(score.sensitivity_percent)
+            line[f"{name}_positive_predictivity_percent"] = _plain(score.positive_predictivity_percent)
+            line[f"{name}_false_positive_rate_percent"] = _plain(score.false_positive_rate_percent)
+    line["heart_rate_error_percent"] = _plain(rate_error)
+    return {name: [value] for name, value in line.items()}
+
+
+def _plain(value: float) -> float | None:
+    """Return a figure as a document holds it."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def _hash(recording: Recording, of_device: tuple[NDArray[np.int64], Sequence[str]] | None) -> str:

@@ -18,7 +18,7 @@ from lab_api.report.document_figures import agreement_figures, recruitment, wors
 from lab_api.report.phrases import Phrases
 
 _MOST_ROWS: Final = 60
-_LISTED: Final = ("spirometry", "usability", "use_errors")
+_LISTED: Final = ("qrs", "spirometry", "usability", "use_errors")
 """Measurands whose single items are shown as a table, as they make no pairs to draw."""
 _OWN_WORDS: Final = (
     "acceptable_fev1",

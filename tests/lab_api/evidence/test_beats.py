@@ -72,7 +72,8 @@ def test_a_devices_own_annotations_are_judged_in_place_of_the_detector(store: Sq
     after = BEATS >= 300 * RATE_HZ
     n_missed = int((after & (np.arange(BEATS.size) % 40 == 5)).sum())
     assert source["figures"]["false_negatives"] == n_missed == 3
-    assert source["figures"]["veb_sensitivity_percent"] == 100.0
+    assert evaluation.document["items"]["veb_sensitivity_percent"] == [100.0]
+    assert evaluation.document["items"]["reference_beats"] == [120]
     assert source["notes"] == ["under test: the device's own annotation set test-1"]
     assert evaluation.verdict.outcome is Outcome.FAIL
     values = {c["metric"]: c["value"] for c in evaluation.document["verdict"]["criteria"]}
