@@ -104,8 +104,8 @@ def classify_beats(
 
     Differs from all of them in having no trained model: the measures are judged by fixed rules on ratios. The
     thresholds are round figures; each was varied by 5 to 50 % on 20 unpaced MIT-BIH records, even and odd ones
-    apart. Ventricular sensitivity and positive predictivity moved by at most 1.2 points on either half, but for
-    `SAME` (0.85: 3.5 points of sensitivity less on the even half) and `_TALLER` (1.6: 4.4 less on the odd one).
+    apart. Ventricular sensitivity and positive predictivity moved by at most 1.3 points on either half, but for
+    `SAME` (0.85: 3.8 points of sensitivity less on the even half) and `_TALLER` (1.6: 4.4 less on the odd one).
     `_OFTEN_TIMED` stands in the middle of a plateau from 0.2 to 0.45; at 0.5 sensitivity falls by 3 points.
     Supraventricular sensitivity is traded for predictivity by `_EARLY` (0.80: 59 / 94 %, 0.85: 71 / 93 %, 0.90:
     77 / 75 % on the even half, which holds 156 of the 168 such beats) and `_TALLER`.
