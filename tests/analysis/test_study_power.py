@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.sample_size import rms_error_sample_size
 from analysis.share_power import share_trials
 from analysis.study_power import StudyPlan, study_plan
 from protocols.clinical.clinical_protocol import ClinicalProtocol
@@ -109,6 +110,20 @@ def test_the_claimed_accuracy_as_a_bound_needs_more_than_as_a_value() -> None:
     )
     assert high.subjects > 5 * value.subjects
     assert "high end of the 95% interval by theory" in high.says
+
+
+def test_a_bound_of_arms_needs_as_many_as_the_sample_size_by_itself_says() -> None:
+    (high,) = study_plan(with_criterion(ARMS, judged="high"), DEVICE, power=0.9).criteria
+    alone = rms_error_sample_size(
+        bias=1.0,
+        between_sd=1.5,
+        within_sd=np.sqrt(3.5**2 - 1.5**2),
+        limit=4.0,
+        pairs_per_subject=20,
+        power=0.9,
+        level=0.975,  # the upper end of a two-sided interval of 95 %
+    )
+    assert high.subjects == alone
 
 
 def test_equivalence_is_planned_by_both_ends_of_the_bias() -> None:

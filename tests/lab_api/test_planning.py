@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from lab_api.cli import main
 
+DOCUMENT = Path(__file__).parents[2] / "docs/protocols/planning.md"
 Capture = pytest.CaptureFixture[str]
 
 
@@ -19,9 +22,8 @@ def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-@pytest.fixture
-def trial(tmp_path: Path) -> list[str]:
-    """Return the options for a trial of 8 subjects that is not done; the skin of two is not known."""
+def write_trial(folder: Path) -> None:
+    """Write the tables of a trial of 8 subjects that is not done; the skin of two is not known."""
     rng = np.random.default_rng(2)
     pairs = ["subject,time,reference,test"]
     subjects = ["subject,sex,age_years,darkly_pigmented"]
@@ -33,7 +35,13 @@ def trial(tmp_path: Path) -> list[str]:
             pairs.append(f"S-{s},2026-03-01T{8 + s:02}:{k:02}:00+00:00,{reference},{test}")
         subjects.append(f"S-{s},{'female' if s % 2 else 'male'},{20 + s},{'' if s > 5 else 'no'}")
     for name, lines in (("pairs", pairs), ("subjects", subjects)):
-        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+        (folder / f"{name}.csv").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> list[str]:
+    """Return the options for the trial."""
+    write_trial(tmp_path)
     return ["--pairs", str(tmp_path / "pairs.csv"), "--subjects", str(tmp_path / "subjects.csv")]
 
 
@@ -131,3 +139,24 @@ def test_a_trial_of_next_to_nothing_is_planned_too(capsys: Capture, tmp_path: Pa
         code, out, err = run(capsys, protocol, "--pairs", str(path))
         assert (code, err) == (0, "")
         assert "figures so far, no verdict:" in out
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return the commands that the document shows, each with the output that it shows."""
+    blocks: list[tuple[str, str]] = re.findall(
+        r"^```\n\$ (lab .*?)\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return blocks
+
+
+def test_the_document_shows_commands() -> None:
+    assert len(examples()) == 3
+
+
+@pytest.mark.parametrize(("command", "output"), examples(), ids=lambda text: text[:60])
+def test_the_document_shows_what_the_commands_print(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, output: str
+) -> None:
+    write_trial(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, *shlex.split(command)[3:]) == (0, output, "")
