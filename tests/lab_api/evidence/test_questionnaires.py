@@ -15,6 +15,7 @@ from lab_api.store.session_store import SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.clinical.library import shipped
 from protocols.errors import DefinitionError
+from protocols.samples import Channel, SampleBlock, Stream
 
 SUS = clinical_protocol("sus")
 UEQ = clinical_protocol("ueq")
@@ -171,12 +172,35 @@ def test_a_mistake_is_named_with_line_and_column(tmp_path: Path) -> None:
             from_tables([table(tmp_path, head, [line])], SUS)
 
 
-def test_a_session_holds_no_questionnaire_and_says_so(store: SqliteSessionStore) -> None:
+def test_a_session_without_a_questionnaire_says_so(store: SqliteSessionStore) -> None:
     opened = store.open_session(subject="P-1", devices=[SessionDevice("test", "gw", "app")], opened_ns=1)
     with pytest.raises(
-        DefinitionError, match=r"holds no questionnaires, expected a table of answers \(--pairs\)"
+        DefinitionError, match=r"holds no questionnaires, expected .* a table \(--pairs\) for sus"
     ):
         from_sessions(store, [opened.id], SUS)
+
+
+def asked(store: SqliteSessionStore, subject: str, *answers: list[int]) -> str:
+    """A session in which an app asked, once or more."""
+    stream = Stream("sus", tuple(Channel(f"item_{n}", "1") for n in range(10, 0, -1)), "int8", None)
+    opened = store.open_session(subject=subject, devices=[SessionDevice("test", "gw", "app")], opened_ns=1)
+    values = np.array(answers, dtype=np.int8).T[::-1]
+    times_ns = 10 + np.arange(len(answers), dtype=np.int64)
+    block = SampleBlock("app", stream, 1, 0, 10, values, 10, 0, 0, None, times_ns)
+    store.write({opened.id: [("gw", block)]})
+    store.close_session(opened.id, closed_ns=1000)
+    return opened.id
+
+
+def test_an_app_that_asks_gives_what_its_table_gives(store: SqliteSessionStore, tmp_path: Path) -> None:
+    good, fair = ([int(one) for one in answers.split(",")] for answers in (GOOD, FAIR))
+    ids = [asked(store, f"P-{n}", good if n else fair) for n in range(12)]
+    evaluation = evaluate(from_sessions(store, ids, SUS), SUS)
+    assert evaluation.verdict.outcome == "PASS"
+    assert values(evaluation) == values(judged(sus(tmp_path, [FAIR] + [GOOD] * 11)))
+    again = evaluate(from_sessions(store, [asked(store, "P-1", good, fair)], SUS), SUS)
+    assert values(again)["mean"] == 75.0
+    assert reasons(again) == ["the person answered it on this occasion before"]
 
 
 @pytest.mark.shared_data
