@@ -349,10 +349,15 @@ def _means(
 
 
 def _correlations(moved: NDArray[np.float64], still: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the correlation of each row with `still`, row by row: all at once were a copy for each lag."""
     still = still - still.mean()
-    moved = moved - moved.mean(axis=1, keepdims=True)
-    scale = np.sqrt((moved**2).sum(axis=1) * (still @ still))
-    return np.asarray((moved @ still) / np.where(scale > 0, scale, np.nan))
+    correlations = np.full(moved.shape[0], np.nan)
+    for number, row in enumerate(moved):
+        centred = row - row.mean()
+        scale = np.sqrt((centred @ centred) * (still @ still))
+        if scale > 0:
+            correlations[number] = (centred @ still) / scale
+    return correlations
 
 
 def _vertex(values: NDArray[np.float64], best: int) -> float:

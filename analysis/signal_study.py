@@ -56,10 +56,13 @@ class SignalFigures:
         Whose recording it is.
     figures
         Name of the metric -> its figure, NaN where the signal allows none.
+    duration_s
+        From its first to its last sample.
     """
 
     subject: str
     figures: Mapping[str, float]
+    duration_s: float = 0.0
 
 
 def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statistics], Estimate]:
@@ -101,10 +104,12 @@ def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statis
 
 def design_facts(recordings: Sequence[SignalFigures], statistics: Statistics) -> dict[str, float]:  # noqa: ARG001
     """Return what a study's sample is like: subjects, recordings, and recordings that lack any figure."""
+    durations_s = [recording.duration_s for recording in recordings]
     lacking = sum(not np.isfinite(list(recording.figures.values())).all() for recording in recordings)
     return {
         "subjects": len({recording.subject for recording in recordings}),
         "recordings": len(recordings),
         "recordings_without_value": lacking,
         "valued_recordings": len(recordings) - lacking,
+        "shortest_recording_days": min(durations_s, default=0.0) / 86_400.0,
     }

@@ -60,7 +60,7 @@ def described(document: dict[str, Any]) -> list[str]:
     lines = [document["verdict"]["text"]]
     lines += [f"  {document['gaps']}"] if document["gaps"] else []
     lines += dict.fromkeys(
-        f"  in detail: {_named(c['details'])}" for c in _detailed(document["verdict"]["criteria"])
+        f"  in detail, {c['title']}: {_named(c['details'])}" for c in _detailed(document["verdict"]["criteria"])
     )
     lines += [f"  source {s['id']}: {_figures(s)}sha256 {s['content_hash'][:16]}…" for s in sources]
     notes = Counter(note for source in sources for note in dict.fromkeys(source["notes"]))

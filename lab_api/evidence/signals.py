@@ -97,7 +97,9 @@ def from_session(store: SessionStore, session: Session, protocol: ClinicalProtoc
         "metric": [*figures],
         "value": _plain(figures),
     }
-    return Part(source, SignalFigures(session.subject, figures), items)
+    spans_ns = [int(s.times_ns[-1] - s.times_ns[0]) for s in signals.values() if s.times_ns.size]
+    duration_s = max(spans_ns, default=0) / 1e9
+    return Part(source, SignalFigures(session.subject, figures, duration_s), items)
 
 
 def joined(parts: Sequence[Part], _subjects: SubjectFacts) -> list[SignalFigures]:

@@ -120,7 +120,7 @@ def _verdict(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
         say(h) for h in ("criterion", "outcome", "value", "interval", "n", "limit", "clause", "confidence")
     )
     rows = tuple(_criterion(criterion, say) for criterion in verdict["criteria"])
-    yield Table(heads, rows, (0.22, 0.1, 0.1, 0.13, 0.07, 0.11, 0.17, 0.1))
+    yield Table(heads, rows, (0.2, 0.14, 0.1, 0.12, 0.07, 0.11, 0.16, 0.1))
     cautions = verdict["cautions_fr"] if say.language == "fr" else verdict["cautions"]
     if cautions:
         yield Heading(2, say("cautions"))

@@ -166,7 +166,7 @@ class ClinicalProtocol:
             given = parameter.id in values
             how = "stated for this evaluation" if given else "by default"
             how_fr = "indiqué pour cette évaluation" if given else "par défaut"
-            says = f"{value:g} {parameter.unit}"
+            says = f"{value:g}" if parameter.unit == "1" else f"{value:g} {parameter.unit}"
             notes.append(f"{parameter.title}: {says}, {how} ({parameter.provenance}).")
             title_fr = parameter.title_fr or parameter.title
             notes_fr.append(f"{title_fr} : {says}, {how_fr} ({parameter.provenance}).")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -48,6 +49,7 @@ _PROVENANCE: Final = tuple(field.name for field in dataclasses.fields(Provenance
 _Rule = TypeVar("_Rule", ClinicalProtocol, Criterion, Pairing, Parameter, Provenance, Requirement, Statistics)
 
 
+@functools.cache
 def shipped() -> Mapping[str, ClinicalProtocol]:
     """Return the clinical protocols that come with the platform, by id, in alphabetical order."""
     folder = resources.files("protocols.clinical") / "shipped"

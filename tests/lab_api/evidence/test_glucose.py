@@ -37,7 +37,7 @@ def block(device: str, times_min: Floats, values: Floats, unit: str = "mg/dL") -
 def session(store: SqliteSessionStore, *blocks: SampleBlock, subject: str = "S-1") -> str:
     opened = store.open_session(subject=subject, devices=DEVICES, opened_ns=START_NS)
     store.write({opened.id: [("gw", each) for each in blocks]})
-    store.close_session(opened.id, closed_ns=START_NS + 20_000 * MINUTE_NS)
+    store.close_session(opened.id, closed_ns=START_NS + 20_200 * MINUTE_NS)
     return opened.id
 
 
@@ -173,7 +173,9 @@ def test_two_weeks_are_held_against_the_targets(
     assert missed == expected
 
 
-@pytest.mark.parametrize(("days", "worn_share"), [(0.5, 1.0), (14.0, 0.6)], ids=["half a day", "60 % worn"])
+@pytest.mark.parametrize(
+    ("days", "worn_share"), [(0.5, 1.0), (13.0, 1.0), (14.0, 0.6)], ids=["half a day", "13 days", "60 % worn"]
+)
 def test_too_little_wear_is_inconclusive(store: SqliteSessionStore, days: float, worn_share: float) -> None:
     verdict = consensus(store, mean=250.0, days=days, worn_share=worn_share)
     assert verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED)
