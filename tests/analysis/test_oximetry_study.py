@@ -184,3 +184,11 @@ def test_subjects_without_a_tone_are_left_out_of_the_comparison_and_said(rng: np
     assert facts["monk_1_4_share_percent"] == pytest.approx(100 * 2 / 9)
     assert facts["monk_8_10_share_percent"] == pytest.approx(100 * 3 / 9)
     assert facts["darkest_at_ita_mark_percent"] == 0.0  # 60 - 12 * 9 = -48 degrees
+
+
+def test_a_subject_with_one_pair_and_data_that_do_not_vary_are_no_error() -> None:
+    single = study([91, 92, 95, 80], [90, 90, 96, 81], list("abcd"))
+    assert value("spo2_bias", single) == 0.25
+    assert np.isnan(value("spo2_within_subject_variance", single))  # nobody has two pairs
+    constant = study([90.0] * 6, [90.0] * 6, list("aabbcc"))
+    assert value("spo2_arms", constant) == value("spo2_within_subject_variance", constant) == 0.0
