@@ -22,6 +22,7 @@ from lab_api.evidence.tables import read_subjects
 from lab_api.manual_readings import ManualReading, enter
 from lab_api.report.document_figures import agreement_figures
 from lab_api.report.page import html
+from lab_api.report.phrases import Phrases
 from lab_api.store.session_store import SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.clinical.clinical_protocol import ClinicalProtocol
@@ -148,6 +149,14 @@ def test_accuracy_is_drawn_by_skin_tone_and_read_in_french(tmp_path: Path) -> No
     page = html(document, "fr")
     assert "exactitude en moyenne quadratique de 70 à 100 %" in page
     assert "Monk 8-10" in page
+
+
+def test_every_detail_has_words_in_french(tmp_path: Path) -> None:
+    evaluation = judged(clinical_protocol(DRAFT), pairs_file(tmp_path, [0.5] * 20), subjects_file(tmp_path, 20))
+    french = Phrases("fr")
+    names = {name for c in evaluation.document["verdict"]["criteria"] for name in c["details"]}
+    assert len(names) > 20
+    assert [name for name in sorted(names) if french(name) == name.replace("_", " ")] == []
 
 
 @pytest.mark.parametrize("protocol_id", [ISO, FDA, DRAFT])
