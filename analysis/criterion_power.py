@@ -14,7 +14,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.disparity_power import group_contrast_power, slope_contrast_power
 from analysis.normal_study import FIGURES, NormalDifferences, Studies, bound, boundless_study, studies
+from analysis.oximetry_study import DISPARITY_RANGES
 from analysis.paired_study import PLAUSIBLE
 from analysis.share_power import share_power, share_trials
 from protocols.clinical.clinical_protocol import ClinicalProtocol
@@ -35,11 +37,15 @@ EXPECTED: Final[Mapping[str, tuple[float, float]]] = {
     "low_share": (0.1, 100.0),
     "middle_share": (0.1, 100.0),
     "high_share": (0.1, 100.0),
+    "tone_difference": (0.0, math.inf),
+    "ita_difference": (0.0, math.inf),
+    "ita_sd": (0.1, 180.0),
 }
 """What may be expected -> its range; shares in percent, so that 0.97 is refused, not taken for 0.97 %.
 
 `low_share`, `middle_share` and `high_share` are of the pairs with a device below 70, of 70 to 180, and above
-180 mg/dL, as 21 CFR 862.1355 parts them."""
+180 mg/dL, as 21 CFR 862.1355 parts them. `tone_difference` and `ita_difference` are the true ones that an
+oximeter is held against, the latter for 100 degrees; `ita_sd` is of the subjects, in degrees."""
 _OF_QUANTITY: Final = ("bias", "sd", "subject_sd", "within_share")
 _WHOLE: Final = ("pairs_per_subject", "lots", "sites", "matrices")
 PARTS: Final = {"lot": "lots", "site": "sites", "matrix": "matrices"}
@@ -51,6 +57,7 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     ">": np.greater,
 }
 _SHARE = re.compile(r"within_\w+|(clarke|parkes_\d|dts)_ab?|icgm_[a-gjk]|read_rate")
+_CONTRAST = re.compile(r"(tone|ita)_difference_\d+_\d+")
 _WITHIN = re.compile(r"within_(\d+(?:\.\d+)?)")
 _WORST = re.compile(r"_worst_(\w+)$")
 
@@ -132,6 +139,8 @@ def covered(
     quantity, figure = _parted(criterion)
     if _SHARE.fullmatch(figure):
         return _covered_share(protocol, criterion, expected, m, assumptions)
+    if contrast := _CONTRAST.fullmatch(figure):
+        return _covered_contrast(protocol, criterion, contrast[1], expected, m, assumptions)
     if figure == "largest_error":
         return "not planned: the largest of more errors is never smaller, so more pairs pass less often"
     if figure not in FIGURES:
@@ -251,6 +260,63 @@ def _covered_share(
         part.fraction,
         math.ceil(1.5 / (1.0 - limit) * effect / of_subject),
     )
+
+
+def _covered_contrast(
+    protocol: ClinicalProtocol,
+    criterion: Criterion,
+    of: str,
+    expected: Mapping[str, float],
+    m: int,
+    assumptions: list[str],
+) -> Covered | str:
+    quantity, _ = _parted(criterion)
+    if criterion.judged != "high" or criterion.comparison[0] != "<" or criterion.limit is None:
+        return "not planned: the theory here is of the upper end of the interval below a limit"
+    needed = ["sd", "subject_sd", f"{of}_difference", *(["ita_sd"] if of == "ita" else [])]
+    stated = {name: _value(expected, quantity, name) for name in needed}
+    lacking = [name for name, value in stated.items() if value is None]
+    if lacking:
+        return f"not planned: {', '.join(lacking)} not stated"
+    known = {name: value for name, value in stated.items() if value is not None}
+    in_range = max(1.0, m / len(DISPARITY_RANGES))
+    within = max(known["sd"] ** 2 - known["subject_sd"] ** 2, 0.0)
+    of_means = math.sqrt(known["subject_sd"] ** 2 + within / in_range)
+    difference, limit, level = known[f"{of}_difference"], criterion.limit, protocol.statistics.confidence_level
+    assumptions.append(
+        f"Each range of saturation has {in_range:g} pairs of each subject, whose means vary with a standard "
+        f"deviation of {of_means:.3g} about the bias of their skin."
+    )
+
+    def power(k: int) -> float:
+        if of == "tone":
+            return group_contrast_power(
+                k, largest_difference=difference, subject_sd=of_means, limit=limit, level=level
+            )
+        return slope_contrast_power(
+            k,
+            difference=difference,
+            subject_sd=of_means,
+            covariate_sd=known["ita_sd"],
+            per=100.0,
+            limit=limit,
+            level=level,
+        )
+
+    if of == "tone":
+        assumptions.append(
+            "Subjects are even over the groups of skin tone; the middle group's bias is half way."
+        )
+    else:
+        assumptions.append(
+            f"ITA varies over subjects with a standard deviation of {known['ita_sd']:g} degrees."
+        )
+    says = (
+        f"expected {difference:.4g} {criterion.unit} against {criterion.comparison} {limit:g} {criterion.unit}"
+    )
+    says += f", upper end of the {level:.0%} interval of the subjects' means"
+    possible = difference < limit and of_means > 0
+    return Covered(criterion, quantity, power, None, None, possible, says)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,20 @@ def test_a_range_counts_the_pairs_in_it_and_without_its_share_only_those_are_tol
     assert of["control-j"].says == "not planned: the share glucose_icgm_j is not stated"
 
 
+def test_differences_between_skin_tones_are_planned_by_the_upper_end_of_their_interval() -> None:
+    draft = shipped()["fda-pulse-oximeter-2025-draft"].applied()
+    device = {"sd": 2.5, "subject_sd": 1.0, "tone_difference": 0.8, "ita_difference": 0.8}
+    plan = study_plan(draft, device | {"ita_sd": 35.0}, power=0.9)
+    of = {c.criterion.id: c for c in plan.criteria}
+    assert of["tone-70-85"].subjects < of["tone-85-100"].subjects < plan.subjects
+    assert of["ita-85-100"].power >= 0.9
+    assert "Each range of saturation has 10 pairs of each subject" in plan.assumptions[1]
+    without = {c.criterion.id: c.says for c in study_plan(draft, device, power=0.9).criteria}
+    assert without["ita-70-85"] == "not planned: ita_sd not stated"
+    beyond = study_plan(draft, device | {"tone_difference": 1.5}, power=0.9).criteria
+    assert [c.subjects is None for c in beyond if c.criterion.id.startswith("tone")] == [False, True]
+
+
 def sentence(protocol: ClinicalProtocol, expected: dict[str, float]) -> str:
     (only,) = study_plan(protocol, expected, power=0.9).criteria
     assert (only.subjects, only.pairs, only.power) == (None, None, None)
