@@ -1,18 +1,21 @@
 """What every analysis asks of the arrays it is given.
 
-Time is the last axis. NaN means missing; infinity, complex numbers and text are misuse. Inputs are never
-altered.
+Time is the last axis. NaN means missing; infinity, numbers no quantity has, complex numbers and text are
+misuse. Inputs are never altered.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protocols.errors import SignalError
+
+_LARGEST: Final = 1e30
+"""No quantity or raw count comes near (64 bits end at 2e19), and the eighth power of it is still a number."""
 
 
 def as_signal(values: ArrayLike, *, name: str = "signal") -> NDArray[Any]:
@@ -28,7 +31,8 @@ def as_signal(values: ArrayLike, *, name: str = "signal") -> NDArray[Any]:
     Raises
     ------
     SignalError
-        If there is no time axis, if the values are not real numbers, or if any is infinite.
+        If there is no time axis, if the values are not real numbers, or if any is infinite or
+        beyond 1e30.
     """
     try:
         array = np.asarray(values)
@@ -38,8 +42,12 @@ def as_signal(values: ArrayLike, *, name: str = "signal") -> NDArray[Any]:
         raise SignalError(f"{name} is a single {array.dtype} value, expected an array with a time axis")
     if array.dtype.kind not in "iuf":
         raise SignalError(f"{name} of dtype {array.dtype}, expected integers or real numbers")
-    if array.dtype.kind == "f" and np.isinf(array).any():
-        raise SignalError(f"{name} holds infinite values, expected finite ones (NaN where missing)")
+    if array.dtype.kind == "f" and array.size:
+        size = float(max(np.fmax.reduce(array, axis=None), -np.fmin.reduce(array, axis=None)))
+        if math.isinf(size):
+            raise SignalError(f"{name} holds infinite values, expected finite ones (NaN where missing)")
+        if size > _LARGEST:
+            raise SignalError(f"{name} holds values of {size:.3g}, expected at most {_LARGEST:g}")
     return array
 
 

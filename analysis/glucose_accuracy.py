@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.arrays import as_positive, as_series
+from analysis.arrays import as_positive, as_series, as_signal
 from analysis.counted_share import CountedShare, counted_share
 from protocols.errors import SignalError
 
@@ -57,8 +57,14 @@ AGREEMENT_20_20: Final = Tolerance(20.0, 20.0, 80.0, "20/20 rule; papers split a
 
 
 def mgdl_from_mmoll(glucose_mmoll: ArrayLike) -> _Floats:
-    """Return glucose in mg/dL from mmol/L, by 18.0182."""
-    return np.asarray(MGDL_PER_MMOLL * np.asarray(glucose_mmoll, dtype=np.float64))
+    """Return glucose in mg/dL from mmol/L, by 18.0182; shape (..., n).
+
+    Raises
+    ------
+    SignalError
+        If the values are not real and finite numbers.
+    """
+    return np.asarray(MGDL_PER_MMOLL * as_signal(glucose_mmoll, name="glucose_mmoll").astype(np.float64))
 
 
 def within_tolerance(

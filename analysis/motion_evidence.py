@@ -116,7 +116,10 @@ def evidence(
         strength = clean[..., _RATES] * (1.0 + clean[..., _OVERTONES])
         strength = np.sqrt((_shares(strength, strength.sum(axis=-1)) ** 2).sum(axis=0))
         strength[~lit.any(axis=0)] = np.nan
-        found[first : first + block.size] = strength / strength.sum(axis=-1, keepdims=True)
+        whole = strength.sum(axis=-1, keepdims=True)
+        found[first : first + block.size] = np.divide(
+            strength, whole, out=np.full_like(strength, np.nan), where=whole > 0.0
+        )
     return found
 
 
