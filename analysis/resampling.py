@@ -42,6 +42,8 @@ _ONE_MISSING: Final = 1.5  # periods between neighbours: one is missing, as `tim
 _SOME_MISSING: Final = 2.5  # ... and where clocks jitter two, before a spline must not swing freely
 _BLOCK: Final = 1 << 17  # values of a spline computed at a time: a megabyte
 _KNOTS: Final = 40  # a spline forgets a knot by 0.27 for every one between: 1e-23 here
+_MOST_SAMPLES: Final = 1 << 28  # of a clock (six days at 500 Hz), unless there are as many readings ...
+_SAMPLES_PER_READING: Final = 8  # ... or nearly: more memory is not taken for one wrong time stamp
 _NEAREST_PERIODS: Final = 0.1  # a spline through two samples nearer than that would overshoot
 
 _Floats = NDArray[np.float64]
@@ -54,11 +56,13 @@ def clock_times_ns(*, start_ns: int, rate_hz: float, n_samples: int) -> _Times:
     Raises
     ------
     SignalError
-        If the rate is not above 0 or `n_samples` is negative.
+        If the rate is not above 0, `n_samples` is negative, or the clock runs past the year 2262.
     """
     rate_hz = as_positive(rate_hz, name="rate_hz", unit="Hz")
     if n_samples < 0:
         raise SignalError(f"n_samples={n_samples!r}, expected none or more")
+    if int(start_ns) + (n_samples - 1) * (NS_PER_S / rate_hz) >= float(1 << 63):
+        raise SignalError(f"{n_samples} samples at {rate_hz} Hz, expected a clock that ends before 2262")
     since_ns = np.rint(np.arange(n_samples) * (NS_PER_S / rate_hz)).astype(np.int64)
     return np.asarray(since_ns + int(start_ns))
 
@@ -93,7 +97,8 @@ def resample_to_clock(
     Raises
     ------
     SignalError
-        If there are not as many times as samples, times go back, or a parameter is not above 0.
+        If there are not as many times as samples, times go back, a parameter is not above 0, or the clock is
+        over 2^28 samples long and over eight times as long as the signal.
 
     References
     ----------
@@ -104,10 +109,12 @@ def resample_to_clock(
     """
     array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
     longest_ns = as_positive(longest_gap_s, name="longest_gap_s", unit="s") * NS_PER_S
+    _check_length(n_samples, times.size)
     clock = clock_times_ns(start_ns=start_ns, rate_hz=rate_hz, n_samples=n_samples)
     if array.shape[-1] != times.size:
         raise SignalError(f"{array.shape[-1]} values at {times.size} times, expected as many")
-    period_ns = nominal_period_ns(times)
+    # most samples share their stamps with another where packets are stamped: then it is those that count
+    period_ns = nominal_period_ns(times) or nominal_period_ns(np.unique(times))
     own = np.append(np.diff(times) > _NEAREST_PERIODS * period_ns, True)[: times.size]
     if not own.all():
         array, times = array[..., own], times[own]
@@ -142,6 +149,7 @@ def interpolate_to_clock(
     """
     array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
     longest_ns = as_positive(longest_gap_s, name="longest_gap_s", unit="s") * NS_PER_S
+    _check_length(n_samples, times.size)
     clock = clock_times_ns(start_ns=start_ns, rate_hz=rate_hz, n_samples=n_samples)
     if array.shape[-1] != times.size:
         raise SignalError(f"{array.shape[-1]} values at {times.size} times, expected as many")
@@ -153,7 +161,7 @@ def interpolate_to_clock(
         if own_ns.size:
             # from one origin and as floats, which hold a hundred days of ns exactly
             since, at = (own_ns - own_ns[0]).astype(np.float64), (clock - own_ns[0]).astype(np.float64)
-            out[:] = np.interp(at, since, row[present], left=np.nan, right=np.nan)
+            out[:] = np.interp(at, since, row[present].astype(np.float64), left=np.nan, right=np.nan)
             out[_between_far(own_ns, clock, longest_ns)] = np.nan
     return joined.reshape(*array.shape[:-1], n_samples)
 
@@ -189,6 +197,7 @@ def to_common_clock(
         start_ns = max(int(times[0]) for times in every_ns)
         length_ns = min(int(times[-1]) for times in every_ns) - start_ns
         n_samples = max(0, math.floor(length_ns * rate_hz / NS_PER_S + 1e-9) + 1)
+        _check_length(n_samples, max(times.size for times in every_ns))
     at_ns = clock_times_ns(start_ns=start_ns, rate_hz=rate_hz, n_samples=n_samples)
     return at_ns, [
         resample_to_clock(
@@ -201,6 +210,13 @@ def to_common_clock(
         )
         for values, times_ns in signals
     ]
+
+
+def _check_length(n_samples: int, n_readings: int) -> None:
+    if n_samples > max(_MOST_SAMPLES, _SAMPLES_PER_READING * n_readings):
+        raise SignalError(
+            f"{n_samples} samples of a clock for {n_readings} readings, expected no wrong time stamp"
+        )
 
 
 def _cutoff(ratio: float) -> float:

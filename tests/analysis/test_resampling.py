@@ -261,6 +261,8 @@ def test_signals_that_share_no_time_share_no_clock() -> None:
         ([1.0, 2.0], [1, 2], {"rate_hz": 0.0}, "rate_hz=0.0"),
         ([1.0, 2.0], [1, 2], {"n_samples": -1}, "n_samples=-1"),
         ([1.0, 2.0], [1, 2], {"longest_gap_s": -1.0}, "longest_gap_s=-1.0"),
+        ([1.0, 2.0], [1, 2], {"n_samples": 1 << 29}, "no wrong time stamp"),
+        ([1.0, 2.0], [1, 2], {"rate_hz": 1e-10}, "ends before 2262"),
     ],
 )
 def test_misuse_is_named(values, times_ns, options, says: str) -> None:  # type: ignore[no-untyped-def]
@@ -268,3 +270,24 @@ def test_misuse_is_named(values, times_ns, options, says: str) -> None:  # type:
     for onto in (resample_to_clock, interpolate_to_clock):
         with pytest.raises(SignalError, match=says):
             onto(values, times_ns, **parameters)
+
+
+def test_one_wrong_stamp_takes_no_memory() -> None:
+    times_ns = 1_700_000_000_000_000_000 + 2_000_000 * np.arange(1000)
+    times_ns[0] = 0  # a clock that was not yet set: 54 years at 500 Hz
+    with pytest.raises(SignalError, match="no wrong time stamp"):
+        to_common_clock([(np.zeros(1000), times_ns)], rate_hz=500.0, longest_gap_s=1.0)
+
+
+def test_packets_of_one_stamp_each_are_a_signal_of_their_last_samples() -> None:
+    stamps_ns = np.arange(20) * 100_000_000
+    values, times_ns = np.repeat(np.arange(20.0), 10), np.repeat(stamps_ns, 10)
+    options = {"start_ns": 0, "rate_hz": 10.0, "n_samples": 20, "longest_gap_s": 1.0}
+    found = resample_to_clock(values, times_ns, **options)
+    np.testing.assert_allclose(found, np.arange(20.0), atol=1e-9)
+
+
+def test_readings_of_any_float_type_are_joined() -> None:
+    longs = np.array([1.0, 2.0], dtype=np.longdouble)
+    options = {"start_ns": 0, "rate_hz": 2.0, "n_samples": 3, "longest_gap_s": 2.0}
+    assert interpolate_to_clock(longs, [0, 1_000_000_000], **options).tolist() == [1.0, 1.5, 2.0]
