@@ -16,6 +16,8 @@ from scipy import ndimage
 from analysis.arrays import as_positive, as_signal
 from protocols.errors import SignalError
 
+HIGHEST_RATE_HZ: Final = 10_000.0
+"""Light is sampled below 5 kHz; a rate above was given in another unit, and would ask for huge windows."""
 _LONGEST_RISE_S: Final = 0.5  # a systolic rise takes 100 to 200 ms, with slow ejection or a slow filter 400 ms
 _SMOOTHING_S: Final = 0.010  # noise above 16 Hz; a fifth of the shortest time from onset to steepest point
 _AROUND_S: Final = 0.1  # of this much on either side, the peak is the extreme one: that tells polarity
@@ -63,7 +65,7 @@ def pulse_points(ppg: ArrayLike, pulses: ArrayLike, *, rate_hz: float) -> PulseP
     ------
     SignalError
         If an array is not one-dimensional, the indices are not ascending integers inside the signal, or the
-        rate is no number above 0.
+        rate is no number above 0, to 10 kHz.
 
     References
     ----------
@@ -74,6 +76,8 @@ def pulse_points(ppg: ArrayLike, pulses: ArrayLike, *, rate_hz: float) -> PulseP
     if samples.ndim != 1:
         raise SignalError(f"ppg of shape {samples.shape}, expected one signal (n_samples,)")
     rate_hz = as_positive(rate_hz, name="rate_hz", unit="Hz")
+    if rate_hz > HIGHEST_RATE_HZ:
+        raise SignalError(f"rate_hz={rate_hz!r}, expected at most {HIGHEST_RATE_HZ:g} Hz")
     peaks = as_indices(pulses, name="pulses", n_samples=samples.size)
     sign = _polarity(samples, peaks, around=max(1, round(_AROUND_S * rate_hz)))
     columns = [np.empty((5, 0))]

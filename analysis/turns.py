@@ -15,7 +15,10 @@ from scipy import ndimage, signal
 
 from analysis.arrays import as_positive, as_signal
 from analysis.intervals import intervals_of
+from analysis.steps import HIGHEST_RATE_HZ
 from protocols.errors import SignalError
+
+LOWEST_RATE_HZ = 10.0
 
 # El-Gohary et al. (2013), section 2.4
 LOWPASS_HZ = 1.5
@@ -51,7 +54,7 @@ def detect_turns(
     accel
         Acceleration with gravity in m/s², same shape: upright and at rest +9.81 on the axis that points up.
     rate_hz
-        Sampling rate, at least 10.
+        Sampling rate, 10 to 1000.
     least_angle_deg
         Smallest angle that counts.
 
@@ -62,7 +65,7 @@ def detect_turns(
     Raises
     ------
     SignalError
-        If the shapes differ or the rate is below 10 Hz.
+        If the shapes differ or the rate is not from 10 to 1000 Hz.
 
     References
     ----------
@@ -75,8 +78,8 @@ def detect_turns(
     force = np.asarray(as_signal(accel, name="accel"), dtype=np.float64)
     if gyro.ndim != 2 or gyro.shape[0] != 3 or force.shape != gyro.shape:
         raise SignalError(f"gyro_dps of shape {gyro.shape}, accel {force.shape}, expected (3, n_samples) both")
-    if rate < 10:
-        raise SignalError(f"rate_hz={rate_hz!r}, expected at least 10 Hz")
+    if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+        raise SignalError(f"rate_hz={rate_hz!r}, expected {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz")
     missing = np.asarray(np.isnan(gyro + force).any(axis=0))
     yaw = _yaw(np.where(missing, 0, gyro), np.where(missing, 0, force), rate)
     low = int(rate / LOWPASS_HZ)
