@@ -19,6 +19,7 @@ from analysis.windows import window_starts
 
 _FEWEST_SAMPLES: Final = 8
 """A fit of three parameters needs more samples than that leave no freedom."""
+_BODY_CELSIUS: Final = (25.0, 45.0)  # from deep hypothermia to beyond the highest fever: round figures
 _STABLE_S: Final = 30.0
 _STABLE_CELSIUS: Final = 0.1
 """A thermometer's reading counts as stable once it stays within 0.1 degrees Celsius, the resolution of a
@@ -75,6 +76,7 @@ def find_plateaus(
         If values are not real numbers in one dimension, or a parameter is not above 0.
     """
     series = as_series(values, name="values")
+    rate_hz = as_positive(rate_hz, name="rate_hz", unit="Hz")
     largest_range = as_positive(largest_range, name="largest_range", unit="the values' unit")
     starts, width = window_starts(series.size, rate_hz=rate_hz, window_s=shortest_s, step_s=1.0 / rate_hz)
     if starts.size == 0:
@@ -145,9 +147,9 @@ def settling(values: ArrayLike, *, rate_hz: float) -> Settling:
     covariance = variance * np.linalg.pinv(slopes.T @ slopes)
     return Settling(
         float(final),
-        float(np.sqrt(covariance[0, 0])),
+        float(np.sqrt(max(0.0, covariance[0, 0]))),  # rounding may bring it below 0
         time_constant_s,
-        float(np.sqrt(covariance[2, 2])),
+        float(np.sqrt(max(0.0, covariance[2, 2]))),
         float(np.sqrt(variance)),
     )
 
@@ -156,12 +158,14 @@ def plateau_temperature_celsius(temperature_celsius: ArrayLike, *, rate_hz: floa
     """Return the temperature of a body from a thermometer put to it and taken away, in degrees Celsius.
 
     The mean of the last half minute of the highest plateau: before and after it the thermometer may rest in a
-    cooler room. A plateau is half a minute within 0.1 degrees Celsius; NaN where there is none.
+    cooler room. A plateau is half a minute within 0.1 degrees Celsius; NaN where there is none, and where the
+    highest is no temperature of a living body (25 to 45): a room, or degrees Fahrenheit.
     """
     series = as_series(temperature_celsius, name="temperature_celsius")
     found = find_plateaus(series, rate_hz=rate_hz, shortest_s=_STABLE_S, largest_range=_STABLE_CELSIUS)
     width = max(1, round(_STABLE_S * rate_hz))
-    return max((float(series[end - width : end].mean()) for _, end in found), default=float("nan"))
+    highest = max((float(series[end - width : end].mean()) for _, end in found), default=float("nan"))
+    return highest if _BODY_CELSIUS[0] <= highest <= _BODY_CELSIUS[1] else float("nan")
 
 
 def _squares(series: NDArray[np.float64], times_s: NDArray[np.float64], time_constant_s: float) -> float:

@@ -79,7 +79,8 @@ def test_the_highest_plateau_is_the_temperature(rng: np.random.Generator) -> Non
     assert plateau_temperature_celsius(noisy, rate_hz=1.0) == pytest.approx(37.2, abs=0.01)
     # taken off after 3 time constants it was nowhere still but in the room
     early = np.concatenate([room, taken[:60], away])
-    assert plateau_temperature_celsius(early[:180], rate_hz=1.0) == pytest.approx(22.0)
+    assert np.isnan(plateau_temperature_celsius(early[:180], rate_hz=1.0))
+    assert np.isnan(plateau_temperature_celsius(32.0 + 1.8 * whole, rate_hz=1.0))  # Fahrenheit
     assert np.isnan(plateau_temperature_celsius(np.arange(300.0), rate_hz=1.0))
     assert np.isnan(plateau_temperature_celsius(np.full(300, np.nan), rate_hz=1.0))
 
@@ -92,6 +93,8 @@ def test_the_highest_plateau_is_the_temperature(rng: np.random.Generator) -> Non
         ([np.inf, 1.0], {}, "infinite"),
         (np.zeros(9), {"largest_range": 0.0}, "largest_range=0.0"),
         (np.zeros(9), {"rate_hz": -1.0}, "rate_hz=-1.0"),
+        (np.zeros(9), {"rate_hz": 0}, "rate_hz=0"),
+        (np.zeros(9), {"rate_hz": None}, "rate_hz=None"),
         (np.zeros(9), {"shortest_s": 0.0}, "window_s=0.0"),
     ],
 )
