@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import as_positive, as_series
+from analysis.expirations import find_expirations
 from protocols.errors import SignalError
 
 PRESCHOOL_YEARS: Final = 6.0
@@ -25,6 +26,7 @@ _EXTRAPOLATED_L: Final = 0.100  # ... or this, whichever is greater
 _PLATEAU_L: Final = 0.025  # least change over the last second of expiration
 _PLATEAU_S: Final = 1.0
 _LONG_ENOUGH_S: Final = 15.0
+_ONE_WAY: Final = 0.8  # net volume over all that flows: breathing out goes one way, noise both
 _LOWEST_RATE_HZ: Final = 50.0  # below, a rise to peak flow within 150 ms has fewer than eight samples
 _GRADES: Final = (
     ("A", 3, 0.150, 0.100),
@@ -146,8 +148,8 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
 
     Returns
     -------
-    All NaN where nothing is expired or a sample is missing, as volume after it would be wrong by nobody knows
-    how much.
+    All NaN where nothing is expired, where flow is noise that goes both ways, or a sample is missing, as volume
+    after it would be wrong by nobody knows how much.
 
     Raises
     ------
@@ -171,6 +173,9 @@ def measure_expiration(flow_lps: ArrayLike, *, rate_hz: float) -> Expiration:
     flow = flow[first:]
     volume = np.concatenate([[0.0], np.cumsum(0.5 * (flow[1:] + flow[:-1])) / rate_hz])
     end = int(np.argmax(volume))
+    both_ways = float(np.abs(flow[: end + 1]).sum())
+    if end < max(1, peak - first) or float(flow[: end + 1].sum()) < _ONE_WAY * both_ways:  # spikes, noise
+        return Expiration(*[float("nan")] * len(fields(Expiration)))
     found = _measured(flow[: end + 1], volume[: end + 1], peak - first, first / rate_hz, rate_hz)
     after = volume[end:]
     left = np.flatnonzero(
@@ -257,16 +262,30 @@ def grade_spirometry(
 
 
 def fev1_l(flow_lps: ArrayLike, *, rate_hz: float) -> float:
-    """Return the FEV1 of one manoeuvre in L; NaN if it does not start well from full lungs."""
-    expiration = measure_expiration(flow_lps, rate_hz=rate_hz)
-    return expiration.fev1_l if expiration.starts_well and expiration.filled_lungs else float("nan")
+    """Return the largest FEV1 of a recording in L; NaN if no manoeuvre starts well from full lungs."""
+    fine = [m for m in _manoeuvres(flow_lps, rate_hz) if m.starts_well and m.filled_lungs]
+    return _largest([m.fev1_l for m in fine])
 
 
 def fvc_l(flow_lps: ArrayLike, *, rate_hz: float) -> float:
-    """Return the FVC of one manoeuvre in L; NaN if it does not start well from full lungs or end well."""
-    expiration = measure_expiration(flow_lps, rate_hz=rate_hz)
-    fine = expiration.starts_well and expiration.filled_lungs and expiration.ends_well()
-    return expiration.fvc_l if fine else float("nan")
+    """Return the largest FVC of a recording in L; NaN if none starts well from full lungs and ends well."""
+    fine = [m for m in _manoeuvres(flow_lps, rate_hz) if m.starts_well and m.filled_lungs and m.ends_well()]
+    return _largest([m.fvc_l for m in fine])
+
+
+def _manoeuvres(flow_lps: ArrayLike, rate_hz: float) -> list[Expiration]:
+    """Return what every forced expiration of a recording measures."""
+    flow = as_series(flow_lps, name="flow_lps")
+    if as_positive(rate_hz, name="rate_hz", unit="Hz") < _LOWEST_RATE_HZ:
+        raise SignalError(f"rate_hz={rate_hz!r}, expected at least {_LOWEST_RATE_HZ} Hz")
+    return [
+        measure_expiration(flow[start:end], rate_hz=rate_hz)
+        for start, end in find_expirations(flow, rate_hz=rate_hz)
+    ]
+
+
+def _largest(values: list[float]) -> float:
+    return max((value for value in values if np.isfinite(value)), default=float("nan"))
 
 
 def _measured(

@@ -70,6 +70,21 @@ def test_inspiration_before_and_after_is_left_out() -> None:
     assert among.fev1_l == pytest.approx(alone.fev1_l, abs=1e-9)
 
 
+def test_a_recording_of_several_manoeuvres_has_the_largest_and_never_their_sum() -> None:
+    one = np.concatenate([np.full(1000, -4.0), exponential(pause_s=1.5)])
+    for several in ([one, 0.9 * one, 0.95 * one], [exponential(pause_s=1.5), 0.9 * exponential(pause_s=1.5)]):
+        flow = np.concatenate([*several, np.zeros(1500)])
+        assert fev1_l(flow, rate_hz=RATE_HZ) == pytest.approx(FVC_L * (1 - np.exp(-1 / TAU_S)), abs=0.03)
+        assert fvc_l(flow, rate_hz=RATE_HZ) == pytest.approx(FVC_L, abs=0.03)  # the trapezoids' part
+
+
+def test_noise_and_spikes_are_no_expiration(rng: np.random.Generator) -> None:
+    spikes = np.where(np.arange(1400) % 2, 1.0, -1.0)
+    for flow in (spikes, rng.normal(size=8000), rng.normal(size=80_000)):
+        assert np.isnan(fev1_l(flow, rate_hz=100.0))
+        assert np.isnan(measure_expiration(flow, rate_hz=100.0).fvc_l)
+
+
 def test_a_triangle_worked_by_hand() -> None:
     # flow rises to 10 L/s in 0.1 s and falls to 0 in 0.9 s more: out are 0.5 and 4.5 L; FVC 5 L
     flow = np.concatenate([np.linspace(0, 10, 101), np.linspace(10, 0, 901)[1:], np.zeros(2000)])
