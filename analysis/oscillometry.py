@@ -39,6 +39,9 @@ DIASTOLIC_RATIO: Final = 0.82
 LOWEST_RATE_HZ: Final = 20.0
 """As `pulses.detect_pulses`."""
 
+_HIGHEST_MMHG: Final = 400.0  # cuffs let go of their air at 300 to 330; what is above is no mmHg, or a spike
+_WIDEST_HOLE_MMHG: Final = 10.0
+"""Two to three pulses of a usual deflation; across more the envelope, and maybe its maximum, is a guess."""
 _DEFLATED_MMHG: Final = 20.0  # no artery is this slack, and the valve dumps the rest
 _SMOOTHING_S: Final = 0.5  # of the cuff pressure, to find its top
 _LOW_PASS_S: Final = 0.025  # Gaussian, half power at 5 Hz: the fifth harmonic of 60 beats/min
@@ -97,7 +100,8 @@ class CuffReading:
     reasons
         Name -> whether it holds: `few_pulses` (fewer than 8 kept, or than 4 of half the maximum), `artefacts`
         (over two thirds set aside), `small` (no height above 0.3 mmHg), `noise` (quality below 0.9),
-        `two_peaks` (of the envelope), `one_sided` (the maximum lies at an end of the envelope), `rate` (median
+        `hole` (missing samples between pulses more than 10 mmHg apart), `two_peaks` (of the envelope),
+        `one_sided` (the maximum lies at an end of the envelope), `rate` (median
         interval not of 30 to 240 per min).
     oscillations
         What the envelope is made of.
@@ -164,6 +168,7 @@ def read_cuff(
     intervals_s = np.diff(oscillations.times_s)
     pulse_per_min = 60.0 / float(np.median(intervals_s)) if intervals_s.size else float("nan")
     reasons = _reasons(oscillations, envelope_mmhg, quality, pulse_per_min)
+    reasons["hole"] = _has_hole(samples, oscillations, rate_hz)
     systolic = diastolic = mean = float("nan")
     if any(reasons.values()):
         pulse_per_min = float("nan")
@@ -193,7 +198,7 @@ def cuff_oscillations(cuff_mmhg: ArrayLike, *, rate_hz: float) -> Oscillations:
     falls_mmhg = falling[valleys] - falling[after]
     under = falling[valleys] - falls_mmhg * (peaks - valleys) / durations
     heights = falling[peaks] - under
-    kept = np.isfinite(heights) & ~_stepped(falling, valleys, after, rate_hz)
+    kept = np.isfinite(heights) & (under <= _HIGHEST_MMHG) & ~_stepped(falling, valleys, after, rate_hz)
     kept &= _like_neighbours(np.where(kept, heights, np.nan))
     return Oscillations((start + peaks) / rate_hz, under, heights, kept)
 
@@ -318,6 +323,14 @@ def _reasons(
         "one_sided": top in (0, envelope_mmhg.size - 1),
         "rate": not _RATE_PER_MIN[0] <= pulse_per_min <= _RATE_PER_MIN[1],
     }
+
+
+def _has_hole(samples: NDArray[Any], oscillations: Oscillations, rate_hz: float) -> bool:
+    """Return whether samples are missing between kept pulses whose pressures are too far apart."""
+    peaks = np.rint(oscillations.times_s[oscillations.kept] * rate_hz).astype(np.int64)
+    missing = np.concatenate([[0], np.cumsum(np.isnan(samples))])
+    lost = np.diff(missing[peaks]) > 0
+    return bool((np.abs(np.diff(oscillations.cuff_mmhg[oscillations.kept]))[lost] > _WIDEST_HOLE_MMHG).any())
 
 
 def _summit(grid_mmhg: _Floats, envelope_mmhg: _Floats) -> float:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from analysis.arrays import as_positive, as_signal
+from analysis.intervals import intervals_of
 from analysis.pressure_notch import notches
 from analysis.pulses import detect_pulses
 from analysis.windows import window_starts
@@ -35,6 +36,7 @@ _RISE_S: Final = 0.5  # the longest rise, as in `pulses_points`
 _SMOOTHING_S: Final = 0.015  # of slope and bend; 10 Hz, the tenth harmonic of 60 beats/min, keeps two thirds
 _LEAST_COVERED: Final = 0.5  # share of a recording or window that plausible beats take up
 _FEWEST: Final = 3
+_FLAT_TOP_S: Final = 0.04  # a pulse in whole mmHg stays at its highest for 10 to 30 ms
 _AT_ONCE: Final = 1024  # beats looked at together; bounds the memory
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -99,7 +101,8 @@ class PressureBeats:
         Time from the valley to the dicrotic notch and pressure there; NaN where it cannot be told.
     reasons
         Name -> beats it rules out: `cut` (missing samples, or no next beat within 6 s), `pressure` (systolic,
-        diastolic, mean or pulse pressure out of limits), `rate`, `step` (from the beats around), `noise`.
+        diastolic, mean or pulse pressure out of limits), `rate`, `step` (from the beats around), `noise`,
+        `clipped` (at the highest value of the recording for 40 ms and more).
     """
 
     starts: NDArray[np.int64]
@@ -189,6 +192,7 @@ def pressure_beats(
     systolic, mean, diastolic = values
     notch_s, notch_mmhg = notches(samples, marks, starts, ends, whole, rate_hz)
     reasons = _reasons(systolic, diastolic, mean, durations_s, falls, whole, limits)
+    reasons["clipped"] = _clipped(samples, starts, rate_hz)
     durations_s = np.where(whole, durations_s, np.nan)
     return PressureBeats(starts, durations_s, systolic, diastolic, mean, slopes, notch_s, notch_mmhg, reasons)
 
@@ -356,6 +360,15 @@ def _reasons(
         "step": ~steady,
         "noise": ~(falls >= -limits.steepest_fall_mmhg_per_s),
     }
+
+
+def _clipped(samples: NDArray[Any], starts: NDArray[np.int64], rate_hz: float) -> _Bools:
+    """Return which beats stay at the highest value of the recording, as the top of no pulse does."""
+    if starts.size == 0:
+        return np.empty(0, dtype=bool)
+    runs = intervals_of(samples == np.fmax.reduce(samples))
+    flat = runs[runs[:, 1] - runs[:, 0] >= max(_FEWEST, _FLAT_TOP_S * rate_hz), 0]
+    return np.diff(np.searchsorted(flat, np.append(starts, samples.size))) > 0
 
 
 def _steps(values: _Floats) -> _Floats:

@@ -195,6 +195,20 @@ def test_missing_samples_cost_the_pulses_in_them() -> None:
     assert np.isnan(read_cuff(np.full(5000, np.nan), rate_hz=100.0).mean_mmhg)
 
 
+@pytest.mark.parametrize("start_s", np.arange(10.0, 36.0, 2.0))
+def test_a_hole_in_the_envelope_leaves_no_reading(start_s: float) -> None:
+    cuff = deflation()
+    cuff[int(start_s * 100) : int(start_s * 100) + 600] = np.nan  # 18 mmHg
+    reading = read_cuff(cuff, rate_hz=100.0)
+    assert reading.reasons["hole"]
+    assert np.isnan([reading.systolic_mmhg, reading.diastolic_mmhg, reading.mean_mmhg]).all()
+
+
+@pytest.mark.parametrize("factor", [1e4, 1e27])
+def test_counts_instead_of_mmhg_have_no_reading(factor: float) -> None:
+    assert np.isnan(read_cuff(deflation() * factor, rate_hz=100.0).mean_mmhg)
+
+
 @pytest.mark.parametrize("n", [0, 1, 50])
 def test_too_short_a_signal_has_no_reading(n: int) -> None:
     reading = read_cuff(np.zeros(n), rate_hz=100.0)

@@ -183,6 +183,21 @@ def test_a_line_missing_for_most_of_the_time_has_no_figure() -> None:
     assert np.isnan(mean_systolic_mmhg(pressure, rate_hz=125.0))
 
 
+def test_a_line_cut_off_by_its_converter_has_no_systolic_pressure() -> None:
+    pressure, *_ = line(np.full(60, 130.0), np.full(60, 80.0), rate_hz=125.0)
+    cut = np.minimum(pressure, 110.0)
+    assert pressure_beats(cut, rate_hz=125.0).reasons["clipped"][:-1].all()
+    assert np.isnan(mean_systolic_mmhg(cut, rate_hz=125.0))
+
+
+def test_a_line_in_whole_mmhg_is_not_taken_for_cut_off(rng: np.random.Generator) -> None:
+    pressure, *_ = line(120.0 + rng.normal(0, 2, 200), np.full(200, 80.0), rate_hz=125.0)
+    whole = np.rint(pressure)
+    # the highest beats touch the highest value of the recording
+    assert pressure_beats(whole, rate_hz=125.0).reasons["clipped"].mean() < 0.1
+    assert mean_systolic_mmhg(whole, rate_hz=125.0) == pytest.approx(120.0, abs=0.5)
+
+
 def test_the_last_beat_is_cut_off() -> None:
     pressure, *_ = line(np.full(20, 120.0), np.full(20, 75.0), rate_hz=125.0)
     beats = pressure_beats(pressure[:-40], rate_hz=125.0)  # it ends in the fall of the last beat
