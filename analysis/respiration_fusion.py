@@ -40,6 +40,9 @@ SLOWEST_PER_MIN: Final = 4.0
 """Two breaths in 32 s, below which a spectrum does not tell a breath from drift."""
 
 _LEAST_SHARE: Final = 0.5  # of the fused power near the peak: more breath than anything else
+_OVER_CHANCE: Final = 2.5
+"""Times the share that an even spectrum has near any peak. It rules below 65 beats/min, where half the heart
+rate leaves so narrow a band that half of its power is near the peak by chance; below 38 there is no rate."""
 _NEAR_HZ: Final = 0.05  # either side, as in `quality.respiration_quality`: the main lobe of a 32 s Hann window
 _AGREE_HZ: Final = 2.0 / 60.0  # half the spread that Karlen 2013 allows
 _FEWEST_AGREEING: Final = 2
@@ -130,8 +133,9 @@ def fused_rate_per_min(
     -------
     Arrays of shape (n_windows,). `quality` is the share of the fused power that lies within 0.05 Hz of its
     peak, 0 where a reason holds. Reasons: `beats` (4 s or more between beats of every signal), `unclear` (share
-    below one half), `disagreeing` (fewer than two modulations peak within 2 per min of the fused peak). Rates
-    are 4 to 60 per min, and below half the heart rate.
+    below one half, or below 2.5 times what an even spectrum has there), `disagreeing` (fewer than two
+    modulations peak within 2 per min of the fused peak). Rates are 4 to 60 per min, and below half the heart
+    rate.
 
     References
     ----------
@@ -153,10 +157,11 @@ def fused_rate_per_min(
         _fuse(modulations, starts_s[k : k + _AT_ONCE], window_s, duration_s)
         for k in range(0, starts.size, _AT_ONCE)
     ]
-    rate, share, agreeing, beats = np.concatenate([np.empty((4, 0)), *parts], axis=1)
+    rate, share, agreeing, beats, band_hz = np.concatenate([np.empty((5, 0)), *parts], axis=1)
+    by_chance = np.divide(2.0 * _NEAR_HZ, band_hz, out=np.ones(band_hz.size), where=band_hz > 2.0 * _NEAR_HZ)
     reasons = {
         "beats": ~(beats > 0.0),
-        "unclear": ~(share >= _LEAST_SHARE),
+        "unclear": ~(share >= np.maximum(_LEAST_SHARE, _OVER_CHANCE * by_chance)),
         "disagreeing": ~(agreeing >= _FEWEST_AGREEING),
     }
     poor = np.any(list(reasons.values()), axis=0)
@@ -182,17 +187,21 @@ def mean_derived_respiratory_rate_per_min(ecg: ArrayLike, ppg: ArrayLike, *, rat
 
 
 def _fuse(modulations: list[Modulations], starts_s: _Floats, window_s: float, duration_s: float) -> _Floats:
-    """Return rate, share near the peak, agreeing modulations and signals with beats: shape (4, n_windows)."""
+    """Return rate, share near the peak, agreeing modulations, signals with beats, and width of the widest band.
+
+    Shape (5, n_windows).
+    """
     width = round(window_s * EVEN_RATE_HZ)
     n_bins = 1 << int(np.ceil(np.log2(max(EVEN_RATE_HZ / _RESOLUTION_HZ, width))))
     frequencies_hz = np.asarray(np.arange(n_bins // 2 + 1) * (EVEN_RATE_HZ / n_bins), dtype=np.float64)
     frequencies_hz = frequencies_hz[frequencies_hz <= FASTEST_PER_MIN / 60.0]
     starts = np.rint(starts_s * EVEN_RATE_HZ).astype(np.int64)
     fused = np.zeros((starts.size, frequencies_hz.size))
-    peaks_hz, n_beating = [], np.zeros(starts.size)
+    peaks_hz, n_beating, band_hz = [], np.zeros(starts.size), np.zeros(starts.size)
     for source in modulations:
         fastest_hz, beating = _beating(source.times_s, starts_s, window_s)
         n_beating += beating
+        band_hz = np.maximum(band_hz, np.where(beating, fastest_hz - SLOWEST_PER_MIN / 60.0, 0.0))
         band = (frequencies_hz >= SLOWEST_PER_MIN / 60.0) & (frequencies_hz <= fastest_hz[:, np.newaxis])
         for name in source.values:
             power = _spectra(source, name, starts, width, n_bins, duration_s)[:, : frequencies_hz.size]
@@ -207,7 +216,7 @@ def _fuse(modulations: list[Modulations], starts_s: _Floats, window_s: float, du
     fused /= np.where(total > 0.0, total, 1.0)
     peak_hz, share = _peak(fused, frequencies_hz)
     agreeing = sum((np.abs(peak - peak_hz) <= _AGREE_HZ for peak in peaks_hz), np.zeros(starts.size))
-    return np.stack([60.0 * peak_hz, share, agreeing, n_beating])
+    return np.stack([60.0 * peak_hz, share, agreeing, n_beating, band_hz])
 
 
 def _beating(times_s: _Floats, starts_s: _Floats, window_s: float) -> tuple[_Floats, NDArray[np.bool_]]:

@@ -144,6 +144,20 @@ def test_a_heart_without_breathing_gives_no_rate(rng: np.random.Generator) -> No
     )  # 48 windows; a twentieth is given by chance where 4 to 7 series are noise
 
 
+@pytest.mark.parametrize("per_min", [26.0, 32.0, 38.0, 46.0])
+def test_a_slow_heart_without_breathing_gives_no_rate(per_min: float, rng: np.random.Generator) -> None:
+    # half the heart rate leaves a narrow band, of which any peak of noise holds half
+    ecg = simulated_ecg(15.0, per_min=per_min) + rng.normal(size=30_000) * 20.0
+    rates = ecg_respiratory_rate_per_min(ecg, rate_hz=250.0, step_s=8.0).rate_per_min
+    assert np.isfinite(rates).sum() <= 1
+
+
+def test_a_slow_heart_tells_breaths_that_are_slow() -> None:
+    ecg = simulated_ecg(12.0, per_min=46.0, rr=0.05, amplitude=0.08)
+    rates = ecg_respiratory_rate_per_min(ecg, rate_hz=250.0, step_s=8.0).rate_per_min
+    np.testing.assert_allclose(rates, 12.0, atol=0.5)  # as for faster hearts
+
+
 def test_noise_gives_no_rate(rng: np.random.Generator) -> None:
     ecg = rng.normal(size=int(250 * DURATION_S))
     result = ecg_respiratory_rate_per_min(ecg, rate_hz=250.0, step_s=8.0)
