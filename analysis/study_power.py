@@ -20,8 +20,9 @@ from typing import Final
 
 import numpy as np
 
-from analysis.criterion_power import PARTS, Covered, check_expected, covered, limited, number_of
+from analysis.criterion_power import Covered, covered
 from analysis.estimates import as_share
+from analysis.expectations import PARTS, check_expected, limited, number_of
 from analysis.normal_study import studies
 from protocols.clinical.clinical_protocol import ClinicalProtocol
 from protocols.clinical.criteria import Criterion

@@ -225,6 +225,8 @@ def test_a_range_counts_the_pairs_in_it_and_without_its_share_only_those_are_tol
     assert middle.says.endswith("how many are is not known: middle_share is not stated")
     assert "Not among the criteria planned together: control-b, control-e." in plan.assumptions
     assert of["control-j"].says == "not planned: the share glucose_icgm_j is not stated"
+    errors = study_plan(sensor, {"glucose_icgm_j": 0.3}, power=0.9).criteria[9]
+    assert errors.pairs == share_trials(share=0.997, limit=0.99, power=0.9, judged="value")
 
 
 def test_differences_between_skin_tones_are_planned_by_the_upper_end_of_their_interval() -> None:
@@ -281,6 +283,14 @@ def test_nothing_is_assumed_silently() -> None:
     stated = study_plan(ARMS, DEVICE | {"pairs_per_subject": 25}, power=0.9)
     assert stated.assumptions[0] == "25 pairs of each subject, as stated."
     assert "design effect of the mean 5.41, so 25 pairs of a subject are worth 4.62" in stated.assumptions[2]
+
+
+@pytest.mark.parametrize("judged", ["value", "high"])
+def test_a_device_without_any_scatter_is_planned_or_cannot_pass(judged: str) -> None:
+    arms = with_criterion(ARMS, judged=judged)
+    for bias, subjects in ((1.0, 2), (4.5, None)):
+        (only,) = study_plan(arms, {"bias": bias, "sd": 0.0, "subject_sd": 0.0}, power=0.9).criteria
+        assert only.subjects == subjects
 
 
 def test_the_same_question_has_the_same_answer() -> None:
