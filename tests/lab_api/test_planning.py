@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lab_api import planning
 from lab_api.cli import main
+from protocols.clinical.clinical_protocol import ClinicalProtocol
+from protocols.clinical.library import shipped
 
 DOCUMENT = Path(__file__).parents[2] / "docs/protocols/planning.md"
 Capture = pytest.CaptureFixture[str]
@@ -139,6 +143,21 @@ def test_a_trial_of_next_to_nothing_is_planned_too(capsys: Capture, tmp_path: Pa
         code, out, err = run(capsys, protocol, "--pairs", str(path))
         assert (code, err) == (0, "")
         assert "figures so far, no verdict:" in out
+
+
+@pytest.mark.parametrize("protocol", shipped().values(), ids=shipped().keys())
+def test_every_protocol_that_ships_is_planned_before_its_trial_begins(protocol: ClinicalProtocol) -> None:
+    values = {
+        p.id: next(v for v in (p.default, p.least, 1.0) if v is not None and math.isfinite(v))
+        for p in protocol.parameters
+    }
+    applied = protocol.applied(protocol.variants[0] if protocol.variants else None, values)
+    document = planning.plan(applied, power=0.9, expected={"pairs_per_subject": 3})
+    lines = planning.described(document)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert len(document["design"]) == len(applied.design)
+    assert all(f"  {entry['text']}" in lines for entry in document["sample_size"]["criteria"])
+    assert not any("nan" in line.split() for line in lines)
 
 
 def examples() -> list[tuple[str, str]]:
