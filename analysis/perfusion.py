@@ -40,7 +40,7 @@ def pulse_perfusion_percent(ppg: ArrayLike, pulses: ArrayLike, *, rate_hz: float
 
     Returns
     -------
-    Shape (n_pulses,). NaN for the last pulse, where the next onset is unknown or more than 2 s away, where
+    Shape (n_pulses,). NaN for the last pulse, where the next onset is unknown or over 2.5 s away, where
     samples are missing, and where DC is not above 0 or the index exceeds 30 % (a signal without
     its constant part).
 

@@ -18,12 +18,13 @@ from analysis import hrv
 from analysis.arrays import as_positive, as_series
 from analysis.pulses import Polarity, detect_pulses
 from analysis.pulses_points import pulse_points
+from analysis.quality import ppg_quality
 from analysis.windows import window_starts
 from protocols.errors import SignalError
 
-SHORTEST_MS: Final = 300.0
-LONGEST_MS: Final = 2000.0
-"""200 and 30 beats/min: the limits that HRV programs commonly put on normal intervals."""
+SHORTEST_MS: Final = 250.0
+LONGEST_MS: Final = 2500.0
+"""240 and 24 beats/min: what hearts do, from an infant's tachycardia to an athlete asleep, with a margin."""
 DEVIATION: Final = 0.3
 """Intervals further than this from the usual one are rejected; Malik's 20 % and the 10 to 15 % of jitter that
 a peak at 25 Hz may have."""
@@ -135,7 +136,10 @@ def pulse_rate_per_min(
 
 
 def mean_pulse_rate_per_min(ppg: ArrayLike, *, rate_hz: float, polarity: Polarity = "auto") -> float:
-    """Return the mean pulse rate of a recording in 1/min, NaN where plausible intervals cover too little."""
+    """Return the mean pulse rate of a recording in 1/min, NaN where good intervals cover less than two thirds.
+
+    Good are plausible intervals that end in a 10 s window of good quality (`quality.ppg_quality`).
+    """
     intervals_ms, duration_ms = _intervals_of(ppg, rate_hz, polarity)
     total_ms = float(np.nansum(intervals_ms))
     count = int(np.isfinite(intervals_ms).sum())
@@ -161,10 +165,15 @@ def pulse_rate_sdnn_ms(ppg: ArrayLike, *, rate_hz: float, polarity: Polarity = "
 
 
 def _intervals_of(ppg: ArrayLike, rate_hz: float, polarity: Polarity) -> tuple[_Floats, float]:
-    """Return the intervals between the feet of a recording, and its duration in ms."""
+    """Return the intervals between the feet of a recording, NaN in poor windows, and its duration in ms."""
     pulses = detect_pulses(ppg, rate_hz=rate_hz, polarity=polarity)
     feet_s = pulse_points(ppg, pulses, rate_hz=rate_hz).feet_s
-    return pulse_intervals_ms(feet_s), 1000.0 * np.asarray(ppg).size / rate_hz
+    intervals_ms = pulse_intervals_ms(feet_s)
+    quality = ppg_quality(ppg, pulses, rate_hz=rate_hz)
+    if quality.good.size and intervals_ms.size:  # what is left at the end is as good as the window before
+        starts = quality.intervals[:, 0]
+        intervals_ms[~quality.good[np.searchsorted(starts, pulses[1:], side="right") - 1]] = np.nan
+    return intervals_ms, 1000.0 * np.asarray(ppg).size / rate_hz
 
 
 def _running_median(values: _Floats) -> _Floats:

@@ -77,6 +77,24 @@ def test_noise_and_silence_have_no_figures(rng: np.random.Generator) -> None:
         assert np.isnan(pulse_rate_sdnn_ms(signal, rate_hz=50.0))
 
 
+@pytest.mark.parametrize("start", [0, 4000, 8000])
+def test_a_sensor_that_is_off_for_a_third_of_the_time_leaves_no_figure(
+    start: int, rng: np.random.Generator
+) -> None:
+    ppg = pulses(0.5 + 0.85 * np.arange(145), 100.0)[:12_000]
+    ppg[start : start + 4000] = 0.01 * rng.normal(size=4000)
+    for figure in (mean_pulse_rate_per_min, pulse_rate_rmssd_ms, pulse_rate_sdnn_ms):
+        assert np.isnan(figure(ppg, rate_hz=100.0))
+
+
+@pytest.mark.parametrize("per_min", [35.0, 60.0, 120.0, 180.0, 220.0])
+def test_slow_and_fast_hearts_have_their_rate(per_min: float, rng: np.random.Generator) -> None:
+    stretch = max(1.0, 0.015 * per_min)  # pulses are shorter where the heart is fast
+    ppg = pulses(0.5 + stretch * 60.0 / per_min * np.arange(100), 100.0 / stretch)
+    ppg += 0.002 * rng.normal(size=ppg.size)
+    assert mean_pulse_rate_per_min(ppg, rate_hz=100.0) == pytest.approx(per_min, rel=0.01)
+
+
 def test_misuse_is_named() -> None:
     with pytest.raises(SignalError, match="back in time"):
         pulse_intervals_ms([1.0, 0.5])
