@@ -217,6 +217,7 @@ def _episode_totals(kind: str) -> _Details:
 _BXB: Final = "ANSI/AAMI EC57, as bxb of the WFDB software does it"
 _EPICMP: Final = "ANSI/AAMI EC57, as epicmp of the WFDB software does it"
 _MXM: Final = "ANSI/AAMI EC57, as mxm of the WFDB software norms it; windows of 10 s"
+_LOST: Final = 0.75  # of the time: a contact that is lost for good, and not noise that comes and goes
 _CLASSES: Final = {"veb": "V", "sveb": "S"}
 _EPISODES: Final = {"af": "atrial_fibrillation", "vf": "ventricular_fibrillation"}
 _OF_CLASSES: Final = ("sensitivity", "positive_predictivity", "false_positive_rate")
@@ -262,12 +263,19 @@ def _metrics() -> dict[str, Metric]:
     }
 
 
+def _without_signal(record: RecordResult) -> bool:
+    """Return whether the test's side found no beat where it had hardly any signal to find one in."""
+    found = record.comparison.true_positives + record.comparison.false_positives
+    return not found and 0 < _LOST * record.judged_s <= record.undetermined_s
+
+
 def design_facts(records: _Records, statistics: Statistics) -> dict[str, float]:  # noqa: ARG001
     """Return what the sample of a study is like: records, beats and episodes of the reference, poor signal."""
     facts = {
         "records": float(sum(record.n_reference > 0 for record in records)),
         "subjects": float(len({record.subject or f"\0{k}" for k, record in enumerate(records)})),
         "records_without_beats": float(sum(record.n_reference == 0 for record in records)),
+        "records_without_signal": float(sum(map(_without_signal, records))),
         "paced_records": float(sum(record.paced for record in records)),
         "reference_beats": float(sum(record.n_reference for record in records)),
     }
@@ -283,9 +291,8 @@ def design_facts(records: _Records, statistics: Statistics) -> dict[str, float]:
         if compared:
             facts[f"reference_{prefix}_episodes"] = float(sum(c.reference_episodes for c in compared))
     judged_s = sum(record.judged_s for record in records)
-    if judged_s:
-        undetermined_s = sum(record.undetermined_s for record in records)
-        facts["undetermined_percent"] = 100.0 * undetermined_s / judged_s
+    undetermined_s = sum(record.undetermined_s for record in records)
+    facts["undetermined_percent"] = 100.0 * undetermined_s / judged_s if judged_s else 0.0
     return facts
 
 
@@ -300,6 +307,10 @@ STUDY: Final = Study(
         "records_without_beats": Fact(
             "records without reference beats after the learning time",
             title_fr="enregistrements sans battement de référence après l'apprentissage",
+        ),
+        "records_without_signal": Fact(
+            "records in which nothing was found and the lead was missing or too poor",
+            title_fr="enregistrements où rien n'a été détecté, dérivation manquante ou de qualité trop faible",
         ),
         "paced_records": Fact(
             "records with paced beats", title_fr="enregistrements avec des battements stimulés"

@@ -148,8 +148,10 @@ def test_facts_tell_empty_and_paced_records() -> None:
         "records": 2,
         "subjects": 3,
         "records_without_beats": 1,
+        "records_without_signal": 0,
         "paced_records": 1,
         "reference_beats": 11,
+        "undetermined_percent": 0.0,
     }
     assert design_facts([classed(Vv=3, Vo=2, Sn=1)], STATISTICS)["reference_ventricular_beats"] == 5
 

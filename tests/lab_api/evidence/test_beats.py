@@ -152,6 +152,38 @@ def test_a_device_that_counts_in_a_stream_of_its_own_is_compared_by_time(store: 
     assert np.abs(result.comparison.offsets_s).max() < 0.010
 
 
+def test_a_session_that_is_too_short_or_paced_is_inconclusive_whatever_was_found(
+    store: SqliteSessionStore,
+) -> None:
+    early = BEATS[BEATS < 200 * RATE_HZ]
+    short = session_of(store, {"reference": (early, ["N"] * early.size), "test": (BEATS[:3], ["N"] * 3)})
+    long = session_of(store, {"reference": (BEATS, symbols()), "test": (BEATS, symbols())})
+    paced = session_of(store, {"reference": (BEATS, symbols(called="/")), "test": (BEATS[:3], ["N"] * 3)})
+    for sessions, fact in (([short, long], "records_without_beats"), ([paced, long], "paced_records")):
+        evaluation = evaluate(from_sessions(store, sessions, EC57), EC57)
+        assert evaluation.verdict.outcome is Outcome.INCONCLUSIVE
+        assert [r["fact"] for r in evaluation.document["verdict"]["design"] if not r["met"]] == [fact]
+
+
+def test_a_lead_without_signal_is_inconclusive_and_no_failure_of_the_detector(
+    store: SqliteSessionStore,
+) -> None:
+    flat = np.zeros((1, SECONDS * 250), np.int16)
+    session = store.open_session(
+        subject="S-1", devices=[SessionDevice("test", "gw", "strap")], opened_ns=START_NS
+    )
+    store.write({session.id: [("gw", SampleBlock("strap", ECG, 1, 0, START_NS, flat, START_NS, 0, 0))]})
+    marks = AnnotationSet("atr", "gw", "strap", "ecg", RATE_HZ, BEATS.astype(np.int64), tuple(symbols()))
+    store.annotate(session.id, marks)
+    evaluation = evaluate(from_sessions(store, [session.id], EC57), EC57)
+    assert evaluation.document["facts"]["undetermined_percent"] == 100.0
+    assert evaluation.verdict.outcome is Outcome.INCONCLUSIVE
+    criteria = {c["metric"]: c for c in evaluation.document["verdict"]["criteria"]}
+    assert criteria["qrs_heart_rate_read_rate"]["value"] == 0.0
+    assert criteria["qrs_heart_rate_error_gross"]["value"] is None
+    assert criteria["qrs_sensitivity_gross"]["value"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("names", "says"),
     [
