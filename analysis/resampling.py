@@ -107,12 +107,9 @@ def resample_to_clock(
     1, so that a constant stays one. A clock at the rate of the signal or above leaves its band whole (-6 dB at
     half the rate); one slower by over 1 % takes away what lies above 0.4 of the new rate (-80 dB at half).
     """
-    array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
+    array, times = _checked(values, times_ns, n_samples)
     longest_ns = as_positive(longest_gap_s, name="longest_gap_s", unit="s") * NS_PER_S
-    _check_length(n_samples, times.size)
     clock = clock_times_ns(start_ns=start_ns, rate_hz=rate_hz, n_samples=n_samples)
-    if array.shape[-1] != times.size:
-        raise SignalError(f"{array.shape[-1]} values at {times.size} times, expected as many")
     # most samples share their stamps with another where packets are stamped: then it is those that count
     period_ns = nominal_period_ns(times) or nominal_period_ns(np.unique(times))
     own = np.append(np.diff(times) > _NEAREST_PERIODS * period_ns, True)[: times.size]
@@ -147,12 +144,9 @@ def interpolate_to_clock(
     On the line between neighbours; shapes, gaps and errors are those of `resample_to_clock`. Nothing is
     filtered: readings denser than the clock are left out, not averaged.
     """
-    array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
+    array, times = _checked(values, times_ns, n_samples)
     longest_ns = as_positive(longest_gap_s, name="longest_gap_s", unit="s") * NS_PER_S
-    _check_length(n_samples, times.size)
     clock = clock_times_ns(start_ns=start_ns, rate_hz=rate_hz, n_samples=n_samples)
-    if array.shape[-1] != times.size:
-        raise SignalError(f"{array.shape[-1]} values at {times.size} times, expected as many")
     rows = array.reshape(math.prod(array.shape[:-1]), times.size)
     joined = np.full((rows.shape[0], n_samples), np.nan)
     for row, out in zip(rows, joined, strict=True):  # channels, each with readings missing elsewhere
@@ -210,6 +204,14 @@ def to_common_clock(
         )
         for values, times_ns in signals
     ]
+
+
+def _checked(values: ArrayLike, times_ns: ArrayLike, n_samples: int) -> tuple[NDArray[Any], _Times]:
+    array, times = as_signal(values, name="values"), as_times_ns(times_ns, name="times_ns")
+    if array.shape[-1] != times.size:
+        raise SignalError(f"{array.shape[-1]} values at {times.size} times, expected as many")
+    _check_length(n_samples, times.size)
+    return array, times
 
 
 def _check_length(n_samples: int, n_readings: int) -> None:
