@@ -32,8 +32,8 @@ check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/lint-imports
 
 bench: bench-signals $(READY)  ## one line per figure, each a ratio within one run; half an hour
-	@status=0; for name in codecs spool store chain drain ble sync reconnect cohort; do \
-	  $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
+	@status=0; for name in codecs spool store chain drain ble sync reconnect cohort oximetry_study; do \
+	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || status=1; done; exit $$status
 
 bench-signals: $(PEERS)  ## accuracy on the recordings and speed, beside public packages
 	@status=0; for name in qrs ecg_morphology ecg_rhythm pulses motion saturation hrv respiration pressure gait \

@@ -12,7 +12,19 @@ from fastapi.routing import APIRoute
 from lab_api.guards import BodyLimit, HostGuard
 from lab_api.problems import add_problem_handlers, describe_problems, problem_responses
 from lab_api.recorder import Recorder
-from lab_api.routes import aside, evaluations, frames, gaps, health, metrics, plans, readings, samples, sessions
+from lab_api.routes import (
+    answers,
+    aside,
+    evaluations,
+    frames,
+    gaps,
+    health,
+    metrics,
+    plans,
+    readings,
+    samples,
+    sessions,
+)
 from lab_api.settings import Settings
 from lab_api.state import Lab
 from lab_api.store.session_store import SessionStore
@@ -60,7 +72,7 @@ def create_app(
     add_problem_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HostGuard, allowed_hosts=settings.allowed_hosts)
-    for routes in (sessions, samples, gaps, frames, readings, evaluations, plans, health, aside):
+    for routes in (sessions, samples, gaps, frames, readings, answers, evaluations, plans, health, aside):
         app.include_router(routes.router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.get("/", include_in_schema=False)(_front_page)

@@ -32,6 +32,7 @@ OXIMETRY_PROTOCOL: Final = "iso-80601-2-61-2017"
 ECG_PROTOCOL: Final = "ansi-aami-ec57"
 
 _ECG_SEED: Final = 100
+_PLATEAU_S: Final = 60.0  # half of it passes before the protocol takes the reference for stable
 _STRAP: Final = "strap"
 _TRUTH: Final = "true-beats"
 _TRUTH_RATE_HZ: Final = 1000.0
@@ -121,7 +122,7 @@ def make_study() -> Study:
     sessions: dict[str, dict[str, str]] = {}
     desaturation_s = 0.0
     for number in range(1, N_SUBJECTS + 1):
-        profile = controlled_desaturation(number)
+        profile = controlled_desaturation(number, plateau_s=_PLATEAU_S)
         desaturation_s = max(desaturation_s, profile.end_s)
         subject = Subject(number, profile)
         reference, test = f"reference-{number:02}", f"oximeter-{number:02}"

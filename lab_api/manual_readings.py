@@ -4,7 +4,8 @@ They become samples of the session like any device's: the gateway is `manual`, t
 instrument that the session names in a role, and each quantity is a stream of its own. So pairing, gaps, reports
 and exports need not know who measured. Each value is checked against what a living person can have, each time
 against the session's interval, and nothing is kept of an entry with a mistake. Entering the same reading again
-changes nothing; another value for the same moment is refused, as nothing recorded is ever overwritten.
+changes nothing; another value for the same moment is refused, as nothing recorded is ever overwritten. Answers
+to a questionnaire are a stream of its name, with a channel for each item.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from analysis.paired_study import PLAUSIBLE
+from analysis.usability_study import ITEMS, TLX_WEIGHTS
 from lab_api.evidence.quantities import QUANTITIES, Quantity
 from lab_api.store.session_store import Session, SessionStore, StreamKey, StreamNotFoundError
 from protocols.errors import DefinitionError
@@ -28,6 +30,10 @@ MAX_READINGS: Final = 10_000
 _UNCERTAINTY_NS: Final = 500_000_000
 """People state times to the second."""
 
+ANSWERS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
+    {"sus": (1.0, 5.0), "ueq": (1.0, 7.0), "nasa_tlx": (0.0, 100.0)}
+)
+"""Questionnaire -> smallest and largest answer."""
 _QUANTITIES: Final[Mapping[str, Quantity]] = MappingProxyType(
     {quantity.name: quantity for quantities in QUANTITIES.values() for quantity in quantities}
 )
@@ -67,12 +73,7 @@ def enter(
     StoreError
         If nothing can be written.
     """
-    session = store.session(session_id)
-    if not any((d.gateway, d.device) == (GATEWAY, device) for d in session.devices):
-        named = ", ".join(d.device for d in session.devices if d.gateway == GATEWAY) or "none"
-        raise DefinitionError(
-            f"device {device!r} of gateway {GATEWAY} in session {session_id}, expected one it names: {named}"
-        )
+    session = _session_of(store, session_id, device)
     if len(readings) > MAX_READINGS:
         raise DefinitionError(f"{len(readings)} readings, expected at most {MAX_READINGS}")
     by_quantity: dict[str, dict[int, float]] = {}
@@ -91,6 +92,76 @@ def enter(
         if blocks:
             store.write({session_id: [(GATEWAY, block) for block in blocks]})
     return Entered(sum(block.n_samples for block in blocks), known)
+
+
+def enter_answers(
+    store: SessionStore,
+    session_id: str,
+    device: str,
+    questionnaire: str,
+    answers: Mapping[str, float],
+    *,
+    now_ns: int,
+) -> Entered:
+    """Keep the answers to a questionnaire, given now by the session's subject, as one sample of a stream.
+
+    Parameters
+    ----------
+    device
+        Of the gateway `manual`: who asked, or the sheet.
+    questionnaire
+        One of `analysis.usability_study.ITEMS`.
+    answers
+        Item -> answer; an item that is left out was not answered. NASA-TLX may have its weights.
+
+    Raises
+    ------
+    DefinitionError
+        As `enter`; also where an item or an answer is none of the questionnaire's.
+    """
+    session = _session_of(store, session_id, device)
+    if questionnaire not in ITEMS:
+        raise DefinitionError(f"questionnaire {questionnaire!r}, expected one of {', '.join(ITEMS)}")
+    items = (*ITEMS[questionnaire], *(TLX_WEIGHTS if questionnaire == "nasa_tlx" else ()))
+    low, high = ANSWERS[questionnaire]
+    for item, answer in answers.items():
+        if item not in items:
+            raise DefinitionError(f"item {item!r} of {questionnaire}, expected one of {', '.join(items)}")
+        least, most = (0.0, 5.0) if item in TLX_WEIGHTS else (low, high)
+        if not least <= answer <= most:
+            raise DefinitionError(f"{item} = {answer:g}, expected {least:g} to {most:g}")
+    if session.closed_ns is not None and now_ns >= session.closed_ns:
+        raise DefinitionError(f"session {session_id} is closed, expected one that is open")
+    given = items if any(item in TLX_WEIGHTS for item in answers) else ITEMS[questionnaire]
+    stream = Stream(questionnaire, tuple(Channel(item, "1") for item in given), "float64", None)
+    with _writing:
+        key = StreamKey(GATEWAY, device, stream)
+        extent = store.extent(session_id, key) if key in store.streams(session_id) else None
+        block = SampleBlock(
+            device,
+            stream,
+            boot_id=1,
+            first_index=extent.n_samples if extent else 0,
+            start_ns=now_ns,
+            values=np.array([[answers.get(item, np.nan)] for item in given]),
+            arrival_ns=now_ns,
+            arrival_monotonic_ns=0,
+            uncertainty_ns=_UNCERTAINTY_NS,
+            times_ns=np.array([now_ns], dtype=np.int64),
+        )
+        store.write({session_id: [(GATEWAY, block)]})
+    return Entered(1, 0)
+
+
+def _session_of(store: SessionStore, session_id: str, device: str) -> Session:
+    """Return the session, if it names the device at the gateway `manual`."""
+    session = store.session(session_id)
+    if not any((d.gateway, d.device) == (GATEWAY, device) for d in session.devices):
+        named = ", ".join(d.device for d in session.devices if d.gateway == GATEWAY) or "none"
+        raise DefinitionError(
+            f"device {device!r} of gateway {GATEWAY} in session {session_id}, expected one it names: {named}"
+        )
+    return session
 
 
 def _checked(session: Session, reading: ManualReading, now_ns: int, where: str) -> float:

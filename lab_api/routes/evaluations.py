@@ -1,4 +1,4 @@
-"""Evaluations: judge sessions by a clinical protocol, and read the verdicts again."""
+"""Evaluations: judge sessions or tables by a clinical protocol, and read the verdicts again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
-from lab_api.evidence.sources import from_sessions
+from lab_api.evidence.sources import from_sessions, from_tables
 from lab_api.problems import problem_responses
 from lab_api.report.page import html
 from lab_api.report.paper import pdf
+from lab_api.routes.table_upload import MAX_TABLES, TableModel, table_files
 from lab_api.state import LabState
 from protocols.clinical.subjects import check_subjects
+from protocols.errors import DefinitionError
 
 MAX_SESSIONS = 1000
 
@@ -54,7 +56,16 @@ class NewEvaluation(BaseModel):
         examples=[{"firmware of the device under test": "1.4.2"}],
     )
     sessions: list[str] = Field(
-        min_length=1, max_length=MAX_SESSIONS, examples=[["18d75b8423f3000082175eda0dff51d3"]]
+        default=[],
+        max_length=MAX_SESSIONS,
+        description="Recorded here; or else tables",
+        examples=[["18d75b8423f3000082175eda0dff51d3"]],
+    )
+    tables: list[TableModel] = Field(
+        default=[],
+        max_length=MAX_TABLES,
+        description="Pairs, epochs, manoeuvres, answers or tasks that were not recorded here, as CSV",
+        examples=[[]],
     )
 
 
@@ -122,10 +133,17 @@ class EvaluationList(BaseModel):
     },
 )
 def run_evaluation(new: NewEvaluation, lab: LabState, request: Request, response: Response) -> EvaluationModel:
-    """Judge sessions by a clinical protocol. The same sessions give the same evaluation."""
+    """Judge sessions or tables by a clinical protocol. The same ones give the same evaluation."""
     protocol = clinical_protocol(new.protocol, new.variant, new.parameters)
     subjects = check_subjects(new.subjects)
-    evaluation = evaluate(from_sessions(lab.store, new.sessions, protocol, subjects), protocol, new.about)
+    if bool(new.sessions) == bool(new.tables):
+        raise DefinitionError("sessions and tables, expected one of the two")
+    if new.tables:
+        with table_files(new.tables) as paths:
+            evidence = from_tables(paths, protocol, subjects)
+    else:
+        evidence = from_sessions(lab.store, new.sessions, protocol, subjects)
+    evaluation = evaluate(evidence, protocol, new.about)
     if not EvaluationFolder(lab.settings.evaluations_folder).keep(evaluation):
         response.status_code = 200
     response.headers["Location"] = request.url_for("get_evaluation", evaluation_id=evaluation.id).path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from html import escape
 from typing import Annotated, Final
 from urllib.parse import parse_qs
@@ -16,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.tables import parse_table, time_ns
 from lab_api.manual_readings import GATEWAY, MAX_READINGS, ManualReading, enter
-from lab_api.problems import ProblemError, problem_responses
+from lab_api.problems import problem_responses
+from lab_api.routes.forms import POLICY, STYLE, check_form
 from lab_api.routes.session_id import SessionId
 from lab_api.state import LabState
 from protocols.errors import DefinitionError
@@ -24,15 +23,6 @@ from protocols.errors import DefinitionError
 router = APIRouter(prefix="/sessions/{session_id}/readings/{device}", tags=["readings"])
 
 _PROBLEMS: Final = problem_responses("invalid-request", "session-not-found", "store-unavailable")
-_FORM: Final = "application/x-www-form-urlencoded"
-_SAME_SITE: Final = ("same-origin", "none", "")
-_STYLE: Final = (
-    "body{font:16px/1.5 sans-serif;max-width:32em;margin:2em auto;padding:0 1em}"
-    "label{display:block;margin:1em 0 .2em}input,select,button{font:inherit;padding:.5em;width:100%;"
-    "box-sizing:border-box}button{margin-top:1.5em}"
-)
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'"
 
 Device = Annotated[
     str,
@@ -129,7 +119,7 @@ def show_form(session_id: SessionId, device: Device, lab: LabState, said: str = 
     )
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Enter a reading</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Enter a reading</h1>"
+        f"<style>{STYLE}</style></head><body><h1>Enter a reading</h1>"
         f"<p>Session {escape(session.id)}, subject {escape(session.subject)}, by {escape(device)}</p>"
         f'<p role="status">{escape(said[:200])}</p>'
         '<form method="post"><label for="quantity">Quantity</label>'
@@ -138,16 +128,13 @@ def show_form(session_id: SessionId, device: Device, lab: LabState, said: str = 
         '<label for="time">Time (UTC; empty for now)</label><input id="time" name="time" '
         'placeholder="2026-09-21T09:30:00+00:00"><button>Keep</button></form></body></html>\n'
     )
-    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 
 @router.post("/form", include_in_schema=False)
 async def keep_form(session_id: SessionId, device: Device, request: Request, lab: LabState) -> Response:
     """Keep the reading of a form and show the form again."""
-    if request.headers.get("sec-fetch-site", "") not in _SAME_SITE:
-        raise ProblemError("invalid-request", "a form of another site, expected this server's own")
-    if request.headers.get("content-type", "").partition(";")[0] != _FORM:
-        raise ProblemError("invalid-request", f"expected {_FORM}")
+    check_form(request)
     body = (await request.body()).decode("utf-8", "replace")
     fields = {name: values[0] for name, values in parse_qs(body).items()}
     quantity, _, unit = fields.get("quantity", "").partition(" ")

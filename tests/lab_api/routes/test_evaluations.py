@@ -105,3 +105,48 @@ def test_an_evaluation_that_was_changed_is_not_shown(
         "/v1/evaluations",
     ):
         assert problem(client.get(url)) == (503, "store-unavailable")
+
+
+PAIRS = "subject,reference,test\n" + "".join(f"S-{k % 4},{80 + k},{81 + k}\n" for k in range(16))
+
+
+def test_a_table_is_judged_and_its_report_is_a_page_and_a_pdf(client: Client) -> None:
+    wanted = {"protocol": "iso-80601-2-61-2017", "tables": [{"name": "pairs.csv", "csv": PAIRS}]}
+    created = client.post("/v1/evaluations", json=wanted)
+    assert created.status_code == 201, created.text
+    assert created.json()["sources"][0]["id"] == "pairs.csv"
+    assert created.json()["verdict"]["outcome"] == "INCONCLUSIVE"
+    assert client.post("/v1/evaluations", json=wanted).json()["id"] == created.json()["id"]
+    location = created.headers["Location"]
+    for language, words in (("en", "INCONCLUSIVE"), ("fr", "NON CONCLUANT")):
+        page = client.get(f"{location}/report", params={"language": language})
+        assert (page.status_code, words in page.text) == (200, True)
+        paper = client.get(f"{location}/report.pdf", params={"language": language})
+        assert paper.headers["content-type"] == "application/pdf"
+        assert paper.content.startswith(b"%PDF-")
+    assert problem(client.get(f"{location}/report", params={"language": "de"})) == (422, "invalid-request")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tables": []}, "sessions and tables, expected one of the two"),
+        ({"sessions": ["x"]}, "sessions and tables, expected one of the two"),
+        ({"tables": [{"name": "p.csv", "csv": PAIRS}] * 2}, "expected each name once"),
+        ({"tables": [{"name": "p.csv", "csv": "subject\nS-1\n"}]}, "p.csv, line 1: columns subject"),
+        ({"tables": [{"name": "p.csv", "csv": PAIRS.replace("81", "high", 1)}]}, "p.csv, line 2"),
+    ],
+)
+def test_a_mistake_in_a_table_is_a_problem_that_names_it(
+    client: Client, changes: dict[str, Any], says: str
+) -> None:
+    wanted = {"protocol": "iso-80601-2-61-2017", "tables": [{"name": "pairs.csv", "csv": PAIRS}]} | changes
+    response = client.post("/v1/evaluations", json=wanted)
+    assert problem(response) == (422, "invalid-request")
+    assert says in response.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["../pairs.csv", "pairs.txt", "", "a/b.csv", ".csv"])
+def test_a_name_that_is_no_plain_file_name_is_refused(client: Client, name: str) -> None:
+    wanted = {"protocol": "iso-80601-2-61-2017", "tables": [{"name": name, "csv": PAIRS}]}
+    assert problem(client.post("/v1/evaluations", json=wanted)) == (422, "invalid-request")
