@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis import glucose, glucose_recordings
+from protocols.errors import SignalError
 
 MINUTE_NS = 60_000_000_000
 FIGURES = {
@@ -51,3 +52,9 @@ def test_a_sensor_worn_too_little_or_for_part_of_a_day_has_none(
         assert np.isnan(recorded(np.full(9, np.nan), times_ns=times_ns[:9]))
         assert np.isnan(recorded([], times_ns=[]))
     assert np.isnan(glucose_recordings.recording_wear_percent([], times_ns=[]))
+
+
+def test_a_recording_in_mmol_per_litre_is_refused() -> None:
+    times_ns = np.arange(2 * 288) * 5 * MINUTE_NS
+    with pytest.raises(SignalError, match="not mmol/L"):
+        glucose_recordings.recording_mean_mgdl(np.full(times_ns.size, 7.8), times_ns=times_ns)
