@@ -8,10 +8,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab_api.evaluation import clinical_protocol
-from lab_api.evidence.sources import from_sessions
+from lab_api.evidence.sources import from_sessions, from_tables
 from lab_api.planning import plan
 from lab_api.problems import problem_responses
 from lab_api.routes.evaluations import MAX_SESSIONS
+from lab_api.routes.table_upload import MAX_TABLES, TableModel, table_files
 from lab_api.state import LabState
 from protocols.clinical.subjects import check_subjects
 from protocols.errors import DefinitionError
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/plans", tags=["plans"])
 
 
 class NewPlan(BaseModel):
-    """A clinical protocol, and the sessions of the trial so far."""
+    """A clinical protocol, and what the trial has so far."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +42,13 @@ class NewPlan(BaseModel):
     sessions: list[str] = Field(
         default=[],
         max_length=MAX_SESSIONS,
-        description="Of the trial so far; none if it has not begun",
+        description="Of the trial so far; or else tables; neither if it has not begun",
+        examples=[[]],
+    )
+    tables: list[TableModel] = Field(
+        default=[],
+        max_length=MAX_TABLES,
+        description="Of the trial so far, not recorded here, as CSV",
         examples=[[]],
     )
     power: float | None = Field(
@@ -66,7 +73,7 @@ class PlanModel(BaseModel):
     title_fr: str
     edition: str
     measurand: str
-    begun: bool = Field(description="Whether sessions were named")
+    begun: bool = Field(description="Whether sessions or tables were named")
     design: list[dict[str, Any]] = Field(
         description="Every requirement: what the trial has, what is wanted, how many more, where"
     )
@@ -91,5 +98,12 @@ def make_plan(new: NewPlan, lab: LabState) -> PlanModel:
     if new.expected and new.power is None:
         raise DefinitionError("expected without power, expected a wanted power such as 0.9")
     subjects = check_subjects(new.subjects)
-    evidence = from_sessions(lab.store, new.sessions, protocol, subjects) if new.sessions else None
+    if new.sessions and new.tables:
+        raise DefinitionError("sessions and tables, expected one of the two at most")
+    evidence = None
+    if new.tables:
+        with table_files(new.tables) as paths:
+            evidence = from_tables(paths, protocol, subjects)
+    elif new.sessions:
+        evidence = from_sessions(lab.store, new.sessions, protocol, subjects)
     return PlanModel.model_validate(plan(protocol, evidence, power=new.power, expected=new.expected))

@@ -60,9 +60,23 @@ def test_sessions_so_far_give_figures_that_are_no_verdict(client: Client, oximet
     assert client.get("/v1/evaluations").json() == {"evaluations": []}
 
 
+PAIRS = "subject,reference,test\nS-1,97,96\nS-1,81,82\nS-2,75,\n"
+
+
+def test_a_table_so_far_is_planned_as_sessions_are(client: Client) -> None:
+    table = {"name": "pairs.csv", "csv": PAIRS}
+    plan = client.post("/v1/plans", json={"protocol": "iso-80601-2-61-2017", "tables": [table]}).json()
+    assert [need["value"] for need in plan["design"][:2]] == [1.0, 2.0]
+    assert plan["excluded"] == {"the device showed no value": 1}
+    assert plan["read_rate_percent"] == pytest.approx(200 / 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"tables": [{"name": "p.csv", "csv": "subject\nS-1\n"}]}, (422, "invalid-request")),
+        ({"tables": [{"name": "../p.csv", "csv": PAIRS}]}, (422, "invalid-request")),
+        ({"sessions": ["0" * 32], "tables": [{"name": "p.csv", "csv": PAIRS}]}, (422, "invalid-request")),
         ({"protocol": "iso-9999"}, (422, "invalid-request")),
         ({"variant": "toe"}, (422, "invalid-request")),
         ({"sessions": ["0" * 32]}, (404, "session-not-found")),
