@@ -21,6 +21,7 @@ here too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -247,7 +248,7 @@ def _design(design: str | None, x: Floats, y: Floats, numbers: NDArray[np.intp] 
         )
     if numbers is None or design in DESIGNS[1:]:
         return design or "independent"
-    used = (np.isfinite(x) & np.isfinite(y)).reshape(-1, x.shape[-1])
+    used = (np.isfinite(x) & np.isfinite(y)).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     most = max((int(np.bincount(numbers[row]).max(initial=0)) for row in used), default=0)
     if design == "independent" and most > 1:
         raise SignalError(

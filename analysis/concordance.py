@@ -11,7 +11,7 @@ from scipy import special
 
 from analysis.arrays import as_signal
 from analysis.bootstrap import subject_numbers
-from analysis.estimates import Figure, as_count, as_figure, as_share
+from analysis.estimates import Figure, Interval, as_count, as_figure, as_share
 from analysis.variance_components import recentred, sums_by_subject
 from protocols.errors import SignalError
 
@@ -29,13 +29,13 @@ class Concordance:
     value
         2 s_xy / (s_x^2 + s_y^2 + (mean x - mean y)^2).
     low, high, level
-        Its interval by Fisher's z; NaN below 4 pairs, without correlation, and where the pairs are on one line
-        (then the z has no spread).
+        Its interval by Fisher's z, also as `interval`; NaN below 4 pairs, without correlation, and where the
+        pairs are on one line (then the z has no spread).
     correlation
         Pearson's r, the precision.
     bias_correction
         C_b = value / r, the accuracy; `scale_shift` s_x / s_y and `location_shift` (mean x - mean y) /
-        sqrt(s_x s_y) are what it is made of.
+        sqrt(s_x s_y) are what it is made of. All NaN where x or y does not vary.
     n_pairs, n_excluded
         Pairs used, and pairs left out because a value is missing.
     divisor
@@ -53,6 +53,11 @@ class Concordance:
     n_pairs: Figure
     n_excluded: Figure
     divisor: str
+
+    @property
+    def interval(self) -> Interval:
+        """Interval of the coefficient."""
+        return Interval(self.low, self.high)
 
 
 def lin_ccc(x: ArrayLike, y: ArrayLike, *, divisor: str = "n-1", level: float = 0.95) -> Concordance:
@@ -93,8 +98,10 @@ def lin_ccc(x: ArrayLike, y: ArrayLike, *, divisor: str = "n-1", level: float = 
         covariance = (a * b).sum(axis=-1) / over
         apart = mean_a - mean_b
         value = 2.0 * covariance / np.where(var_a + var_b > 0, var_a + var_b + apart**2, np.nan)
-        r = np.clip(covariance / np.sqrt(var_a * var_b), -1.0, 1.0)
-        shift = apart / (var_a * var_b) ** 0.25
+        sd_a, sd_b = np.sqrt(var_a), np.sqrt(var_b)  # the product of the variances may vanish
+        both_vary = np.where((sd_a > 0) & (sd_b > 0), 1.0, np.nan)
+        r = both_vary * np.clip(covariance / sd_a / sd_b, -1.0, 1.0)
+        shift = both_vary * apart / np.sqrt(sd_a) / np.sqrt(sd_b)
         low, high = _lin_interval(value, r, shift, n, level)
         return Concordance(
             value=as_figure(value),
@@ -103,7 +110,7 @@ def lin_ccc(x: ArrayLike, y: ArrayLike, *, divisor: str = "n-1", level: float = 
             level=level,
             correlation=as_figure(r),
             bias_correction=as_figure(value / r),
-            scale_shift=as_figure(np.sqrt(var_a / var_b)),
+            scale_shift=as_figure(both_vary * sd_a / sd_b),
             location_shift=as_figure(shift),
             n_pairs=as_count(n),
             n_excluded=as_count((~present).sum(axis=-1)),
@@ -182,7 +189,9 @@ def within_subject_correlation(
         a, b = (_about_subject(values, present, numbers, counts) for values in (a, b))
         over_x, over_y, over_xy = (a**2).sum(axis=-1), (b**2).sum(axis=-1), (a * b).sum(axis=-1)
         freedom = np.where(n - n_subjects - 1 > 0, n - n_subjects - 1, np.nan)
-        r = np.where(np.isfinite(freedom), np.clip(over_xy / np.sqrt(over_x * over_y), -1.0, 1.0), np.nan)
+        # roots apart: the product of two small sums vanishes
+        r = np.clip(over_xy / np.sqrt(over_x) / np.sqrt(over_y), -1.0, 1.0)
+        r = np.where(np.isfinite(freedom), r, np.nan)
         t = np.abs(r) * np.sqrt(freedom / (1.0 - r**2))
         reach = special.ndtri(0.5 + 0.5 * level) / np.sqrt(np.where(freedom > 1, freedom - 1, np.nan))
         return WithinSubjectCorrelation(

@@ -164,10 +164,10 @@ def parkes_zones(reference_mgdl: ArrayLike, test_mgdl: ArrayLike, diabetes_type:
     Parkes et al. 2000, doi:10.2337/diacare.23.8.1143; vertices of Pfützner et al. 2013. A point on a border
     is in the worse zone.
     """
-    borders = PARKES_BORDERS.get(diabetes_type) if not isinstance(diabetes_type, bool) else None
-    if borders is None:
+    whole = isinstance(diabetes_type, int | np.integer) and not isinstance(diabetes_type, bool)
+    if not whole or diabetes_type not in PARKES_BORDERS:
         raise SignalError(f"diabetes_type={diabetes_type!r}, expected 1 or 2")
-    return _zones(reference_mgdl, test_mgdl, _within(borders, to_worse=True))
+    return _zones(reference_mgdl, test_mgdl, _within(PARKES_BORDERS[diabetes_type], to_worse=True))
 
 
 def dts_zones(reference_mgdl: ArrayLike, test_mgdl: ArrayLike) -> NDArray[np.str_]:

@@ -71,7 +71,7 @@ def weighted_ols(
     if weights is None:
         if (xs == 0.0).any():
             raise SignalError("x holds 0, expected values other than 0 for weights of 1 / x^2")
-        w = 1.0 / (xs * xs)
+        w = (np.abs(xs).min(initial=np.inf) / xs) ** 2  # up to a factor, which does not matter
     else:
         w = columns[2]
         if (w <= 0.0).any():

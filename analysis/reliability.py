@@ -29,7 +29,7 @@ class IntraclassCorrelation:
     value
         Negative where raters differ more within a target than targets do.
     low, high, level
-        Its interval by F.
+        Its interval by F; also as `interval`.
     f, freedom, p
         Test of no correlation: F, its two degrees of freedom, and the share beyond it.
     """
@@ -42,6 +42,11 @@ class IntraclassCorrelation:
     f: Figure
     freedom: tuple[Figure, Figure]
     p: Figure
+
+    @property
+    def interval(self) -> Interval:
+        """Interval of the coefficient."""
+        return Interval(self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +80,13 @@ class IntraclassCorrelations:
 
     def __iter__(self) -> Iterator[IntraclassCorrelation]:
         return iter((self.icc_1_1, self.icc_2_1, self.icc_3_1, self.icc_1_k, self.icc_2_k, self.icc_3_k))
+
+    def __getitem__(self, name: str) -> IntraclassCorrelation:
+        """Return the form of Shrout & Fleiss's name, such as ICC(2,1)."""
+        for form in self:
+            if form.name == name:
+                return form
+        raise SignalError(f"{name!r}, expected one of {', '.join(form.name for form in self)}")
 
 
 def icc(ratings: ArrayLike, *, level: float = 0.95) -> IntraclassCorrelations:
@@ -290,10 +302,10 @@ def _agreement_forms(
     targets: Floats, raters: Floats, error: Floats, n: Floats, k: int, level: float
 ) -> list[IntraclassCorrelation]:
     value = (targets - error) / (targets + (k - 1) * error + k * (raters - error) / n)
-    of_raters, of_error = k * value, n * (1 + (k - 1) * value) - k * value
-    freedom = (of_raters * raters + of_error * error) ** 2 / (
-        (of_raters * raters) ** 2 / (k - 1) + (of_error * error) ** 2 / ((n - 1) * (k - 1))
-    )
+    larger = np.maximum(raters, error)  # squares of small mean squares would vanish
+    of_raters = k * value * (raters / larger)
+    of_error = (n * (1 + (k - 1) * value) - k * value) * (error / larger)
+    freedom = (of_raters + of_error) ** 2 / (of_raters**2 / (k - 1) + of_error**2 / ((n - 1) * (k - 1)))
     tail = 0.5 + 0.5 * level
     less, more = special.fdtri(n - 1, freedom, tail), special.fdtri(freedom, n - 1, tail)
     rest = k * raters + (k * n - k - n) * error

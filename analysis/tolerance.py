@@ -188,7 +188,8 @@ def _moments(test: ArrayLike, reference: ArrayLike, subject: ArrayLike | None, l
             of_mean = (between * float(found.sum_squared_sizes) / n + within) / n
             parts = (float(found.between) / size, (1 - 1 / size) * within)
             sd, effective = float(np.sqrt(variance)), variance / of_mean
-            freedom = sum(parts) ** 2 / (parts[0] ** 2 / (k - 1) + parts[1] ** 2 / (n - k))
+            shares = [part / sum(parts) for part in parts]  # squares of small variances vanish
+            freedom = 1.0 / (shares[0] ** 2 / (k - 1) + shares[1] ** 2 / (n - k))
     return BoundedEstimate(nan, nan, level, mean, sd, effective, freedom, n, k, int((~present).sum()), remark)
 
 

@@ -316,6 +316,14 @@ def test_too_little_data_give_nan_and_the_reason(subject: list[str] | None, desi
     assert any(says in remark for remark in found.remarks)
 
 
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
+def test_nothing_gives_nan_with_or_without_subjects(shape: tuple[int, ...]) -> None:
+    for subject in (None, np.arange(shape[-1])):
+        found = bland_altman(np.zeros(shape), np.zeros(shape), subject=subject)
+        assert np.shape(found.bias) == shape[:-1]
+        assert np.isnan(found.bias).all()
+
+
 def test_duplicated_pairs_and_truncation_are_told() -> None:
     subject = ["a", "a", "b", "b", "c"]
     found = bland_altman([1.0, 1.0, 1.0, -1.0, 1.0], np.zeros(5), subject=subject)

@@ -79,6 +79,18 @@ def test_too_few_or_constant_pairs_have_no_concordance(values: list[float]) -> N
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
+@pytest.mark.parametrize("unit", [1e-145, 1e-100, 1e12, 1e25])
+def test_units_do_not_matter_however_small(unit: float) -> None:
+    x, subject = np.array([1.0, 2.0, 4.0, 3.0, 6.0, 5.0]), [1, 1, 1, 2, 2, 2]
+    y = x + np.array([0.1, -0.2, 0.3, 0.5, -0.1, 0.2])
+    plain, small = lin_ccc(x, y), lin_ccc(unit * x, unit * y)
+    for name in ("value", "low", "high", "correlation", "bias_correction", "location_shift"):
+        assert getattr(small, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
+    assert small.interval == (small.low, small.high)
+    within, of_small = (within_subject_correlation(u * x, u * y, subject) for u in (1.0, unit))
+    assert of_small.value == pytest.approx(within.value, rel=1e-9)
+
+
 def test_one_constant_method_has_a_concordance_of_none() -> None:
     found = lin_ccc([1.0, 2.0, 3.0, 4.0], [0.1 + 0.2] * 4)
     assert found.value == 0.0

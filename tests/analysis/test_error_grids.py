@@ -218,7 +218,7 @@ def test_misuse_is_named(name: str, reference: Any, test: Any, says: str) -> Non
         GRIDS[name](reference, test)
 
 
-@pytest.mark.parametrize("diabetes_type", [0, 3, "1", True, None])
+@pytest.mark.parametrize("diabetes_type", [0, 3, "1", True, None, 1.0, [1]])
 def test_an_unknown_type_of_diabetes_is_named(diabetes_type: Any) -> None:
     with pytest.raises(SignalError, match="diabetes_type="):
         parkes_zones([100.0], [100.0], diabetes_type=diabetes_type)

@@ -73,6 +73,20 @@ def test_scale_shift_and_order_do_not_matter(rng: np.random.Generator) -> None:
     assert other == pytest.approx(first, rel=1e-6)
 
 
+def test_small_units_keep_the_intervals(rng: np.random.Generator) -> None:
+    table = rng.normal(size=(8, 3))
+    for plain, small in zip(icc(table), icc(1e-100 * table), strict=True):
+        assert small.interval == pytest.approx(plain.interval, rel=1e-9), plain.name
+
+
+def test_forms_are_found_by_their_names() -> None:
+    found = icc([[9.0, 2.0], [6.0, 1.0], [8.0, 4.0]])
+    assert found["ICC(2,1)"] is found.icc_2_1
+    assert [found[form.name] for form in found] == list(found)
+    with pytest.raises(SignalError, match=r"'ICC2', expected one of ICC\(1,1\)"):
+        found["ICC2"]
+
+
 def test_raters_who_agree_and_raters_apart() -> None:
     agreed = icc(np.repeat(np.arange(5.0)[:, None], 3, axis=1) / 3)
     assert [form.value for form in agreed] == [1.0] * 6

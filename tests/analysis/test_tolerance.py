@@ -93,6 +93,13 @@ def test_order_unit_and_names_do_not_matter(rng: np.random.Generator) -> None:
     assert (again.value, again.bound) == pytest.approx((9 * first.value, 9 * first.bound))
 
 
+def test_small_units_keep_bounds_and_degrees_of_freedom(rng: np.random.Generator) -> None:
+    test, subject = rng.normal(size=12), np.arange(12) // 3
+    plain, small = (total_deviation_index(u * test, np.zeros(12), subject=subject) for u in (1.0, 1e-100))
+    assert small.freedom == pytest.approx(plain.freedom, rel=1e-9)
+    assert small.bound == pytest.approx(1e-100 * plain.bound, rel=1e-9)
+
+
 def test_too_few_or_equal_differences_have_no_bound() -> None:
     few = coverage_probability([1.0, np.nan], [0.0, 0.0], margin=2.0)
     assert np.isnan([few.value, few.bound]).all()
