@@ -119,7 +119,7 @@ def covered(
         f"expected {true_value:.4g}{unit} against {criterion.comparison} {limit:.4g}{unit}, normal differences"
     )
     if criterion.judged != "value":
-        says += f", {criterion.judged} end of the {level:.0%} interval by theory (a verdict's is a bootstrap)"
+        says += f", {criterion.judged} end of the {level:.0%} interval by theory (a verdict's is a jackknife)"
     can_pass = bool(limit is not None and _COMPARE[criterion.comparison[0]](true_value, limit))
     return Covered(
         criterion,

@@ -47,7 +47,7 @@ def within_tolerance(study: PairedStudy, statistics: Statistics) -> Estimate:
         for number in np.unique(bands):
             name = f"within_from_{edges[number]:g}_to_{edges[number + 1]:g}_percent"
             details[name] = 100.0 * float(within[bands == number].mean())
-    return estimated(pairs, statistics, sums, lambda total: 100.0 * total[1] / total[0], details=details)
+    return estimated(pairs, statistics, sums, lambda t: 100.0 * t[1] / t[0], scale="percent", details=details)
 
 
 def largest_error(study: PairedStudy, statistics: Statistics) -> Estimate:

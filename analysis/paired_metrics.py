@@ -1,8 +1,8 @@
 """Figures of agreement of a study's pairs, as metrics a clinical protocol can ask for.
 
 A metric of this module is made for one quantity. Most are functions of sums over pairs (a mean, a standard
-deviation, a share), which a bootstrap resamples without touching the pairs again. Intervals are percentile
-bootstraps of subjects with all their pairs: pairs of one subject resemble one another.
+deviation, a share), which are left out or resampled subject by subject without touching the pairs again: pairs
+of one subject resemble one another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.agreement import bland_altman, percentile_interval, resampled_sums
+from analysis.bootstrap import sums_without_each
 from analysis.estimates import Estimate
+from analysis.jackknife import jackknife_interval
 from analysis.metric import Metric, Study
 from analysis.paired_study import (
     PLAUSIBLE,
@@ -38,40 +40,53 @@ def estimated(
     sums: _Floats,
     value: Callable[[_Floats], _Floats],
     *,
+    scale: str | None = "linear",
     details: Mapping[str, float] | None = None,
 ) -> Estimate:
-    """Return a figure that is a function of sums over pairs, with its interval by bootstrap of subjects.
+    """Return a figure that is a function of sums over pairs, with its interval by subject.
+
+    The interval is that of `analysis.jackknife`, which covers better than a bootstrap where subjects are few;
+    where nothing varies on its scale (a share of 100 %), the percentiles of a bootstrap of subjects.
 
     Parameters
     ----------
     study
         Usable pairs.
     statistics
-        Level, replicates and seed.
+        Level; replicates and seed of the bootstrap.
     sums
         What is summed, shape (n_sums, n_pairs).
     value
         Takes sums, shape (n_sums, ...), and returns the figure, shape (...).
+    scale
+        `linear`; `log` of a figure above 0; `percent` of a share. None for the bootstrap in any case, as where
+        the figure has a bend (the absolute value of a mean near 0).
     details
         Further figures.
     """
     details = dict(details or {})
     with np.errstate(divide="ignore", invalid="ignore"):
         figure = float(value(sums.sum(axis=1))) if study.n_pairs else float("nan")
-        n_subjects = study.n_subjects
+        n_subjects, level = study.n_subjects, statistics.confidence_level
         if n_subjects < 2:
             return Estimate(figure, study.n_pairs, method="no interval: fewer than 2 subjects", details=details)
-        resampled = value(
-            resampled_sums(
-                sums, study.subjects, replicates=statistics.bootstrap_replicates, seed=statistics.seed
+        low = high = float("nan")
+        method = f"jackknife of {n_subjects} subjects with all their pairs, {scale} scale"
+        if scale is not None:
+            of, each = (100.0, "logit") if scale == "percent" else (1.0, scale)
+            without = value(sums_without_each(sums, study.subjects)) / of
+            low, high = (
+                of * float(end) for end in jackknife_interval(figure / of, without, level=level, scale=each)
             )
-        )
-    low, high = percentile_interval(resampled, statistics.confidence_level)
-    method = (
-        f"percentile bootstrap of {n_subjects} subjects with all their pairs, "
-        f"{statistics.bootstrap_replicates} replicates, seed {statistics.seed}"
-    )
-    return Estimate(figure, study.n_pairs, low, high, statistics.confidence_level, method, details=details)
+        if np.isnan(low):
+            replicates, seed = statistics.bootstrap_replicates, statistics.seed
+            drawn = value(resampled_sums(sums, study.subjects, replicates=replicates, seed=seed))
+            low, high = percentile_interval(drawn, level)
+            method = (
+                f"percentile bootstrap of {n_subjects} subjects with all their pairs, "
+                f"{replicates} replicates, seed {seed}"
+            )
+    return Estimate(figure, study.n_pairs, low, high, level, method, details=details)
 
 
 def mean_difference(quantity: str) -> PairedMetric:
@@ -86,7 +101,9 @@ def sd_of_differences(quantity: str) -> PairedMetric:
         spread = np.maximum(total[2] - total[1] ** 2 / total[0], 0.0)
         return np.asarray(np.sqrt(spread / np.where(total[0] > 1, total[0] - 1, np.nan)))
 
-    return _of_sums(quantity, lambda s: np.stack([_ones(s), s.differences, s.differences**2]), value)
+    return _of_sums(
+        quantity, lambda s: np.stack([_ones(s), s.differences, s.differences**2]), value, scale="log"
+    )
 
 
 def root_mean_square(quantity: str) -> PairedMetric:
@@ -96,7 +113,12 @@ def root_mean_square(quantity: str) -> PairedMetric:
 
 def mean_absolute_difference(quantity: str) -> PairedMetric:
     """Return the metric of the mean absolute difference."""
-    return _of_sums(quantity, lambda s: np.stack([_ones(s), np.abs(s.differences)]), lambda t: t[1] / t[0])
+    return _of_sums(
+        quantity,
+        lambda s: np.stack([_ones(s), np.abs(s.differences)]),
+        lambda t: t[1] / t[0],
+        scale="log",
+    )
 
 
 def mean_absolute_percentage(quantity: str) -> PairedMetric:
@@ -110,7 +132,7 @@ def mean_absolute_percentage(quantity: str) -> PairedMetric:
             share = 100.0 * np.abs(study.differences) / np.where(study.reference > 0, study.reference, np.nan)
         return np.stack([_ones(study), share])
 
-    return _of_sums(quantity, sums, lambda t: t[1] / t[0])
+    return _of_sums(quantity, sums, lambda t: t[1] / t[0], scale="log")
 
 
 def share_within(quantity: str, limit: float) -> PairedMetric:
@@ -120,7 +142,7 @@ def share_within(quantity: str, limit: float) -> PairedMetric:
         within = np.abs(study.differences) <= limit * (1.0 + 1e-12)  # 0.1 + 0.2 is at most 0.3
         return np.stack([_ones(study), within.astype(np.float64)])
 
-    return _of_sums(quantity, sums, lambda t: 100.0 * t[1] / t[0])
+    return _of_sums(quantity, sums, lambda t: 100.0 * t[1] / t[0], scale="percent")
 
 
 def limit_of_agreement(quantity: str, side: str) -> PairedMetric:
@@ -183,11 +205,15 @@ def readings_study(measurand: str, quantity: str) -> Study:
 
 
 def _of_sums(
-    quantity: str, sums: Callable[[PairedStudy], _Floats], value: Callable[[_Floats], _Floats]
+    quantity: str,
+    sums: Callable[[PairedStudy], _Floats],
+    value: Callable[[_Floats], _Floats],
+    *,
+    scale: str = "linear",
 ) -> PairedMetric:
     def metric(study: PairedStudy, statistics: Statistics) -> Estimate:
         pairs = usable_by(study.of(quantity), statistics)
-        return estimated(pairs, statistics, sums(pairs), value)
+        return estimated(pairs, statistics, sums(pairs), value, scale=scale)
 
     return metric
 

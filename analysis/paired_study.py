@@ -226,6 +226,7 @@ def usable(study: PairedStudy, *, low: float = -np.inf, high: float = np.inf) ->
         ("the device reported a poor signal", _of_poor_signal),
         ("the device showed no value", lambda s: np.isnan(s.test)),
         ("the device's value is impossible", lambda s: _impossible(s.quantities, s.test, known)),
+        ("the pair is there twice with other values", _contradicted),
         ("the pair is there twice", _repeated),
     ]
     for reason, excluded in rules:
@@ -381,17 +382,26 @@ def _impossible(
     return outside
 
 
+def _contradicted(study: PairedStudy) -> NDArray[np.bool_]:
+    """Return which pairs stand for a moment of which another pair says something else."""
+    moments = _numbers_of(study)
+    contradicted = np.zeros(study.n_pairs, dtype=bool)
+    for values in (study.reference, study.test):
+        order = np.lexsort((values, moments))
+        differs = (np.diff(moments[order]) == 0) & (np.diff(values[order]) != 0)
+        contradicted |= np.isin(moments, moments[order][1:][differs])
+    return contradicted
+
+
 def _repeated(study: PairedStudy) -> NDArray[np.bool_]:
     """Return which pairs stand for the same moment of the same session and quantity as an earlier one."""
-    keys = np.array(
-        [
-            f"{quantity}\0{subject}\0{session}\0{time_ns}"
-            for quantity, subject, session, time_ns in zip(
-                study.quantities, study.subjects, study.sessions, study.times_ns, strict=True
-            )
-        ],
-        dtype=np.str_,
-    )
-    repeated = np.ones(keys.size, dtype=bool)
-    repeated[np.unique(keys, return_index=True)[1]] = False
+    repeated = np.ones(study.n_pairs, dtype=bool)
+    repeated[np.unique(_numbers_of(study), return_index=True)[1]] = False
     return repeated
+
+
+def _numbers_of(study: PairedStudy) -> NDArray[np.intp]:
+    """Return a number for each pair's moment: equal for equal quantity, subject, session and time."""
+    columns = (study.quantities, study.subjects, study.sessions, study.times_ns)
+    numbers = np.stack([np.unique(column, return_inverse=True)[1] for column in columns])
+    return np.unique(numbers, axis=1, return_inverse=True)[1].reshape(-1)

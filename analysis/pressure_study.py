@@ -58,7 +58,10 @@ def of_accuracy(metric: PairedMetric) -> PairedMetric:
 def absolute_mean_error(quantity: str) -> PairedMetric:
     """Return the metric of the absolute mean error."""
     return _of_pairs(
-        quantity, lambda p: (p, np.stack([_ones(p), p.differences])), lambda t: np.abs(t[1] / t[0])
+        quantity,
+        lambda p: (p, np.stack([_ones(p), p.differences])),
+        lambda t: np.abs(t[1] / t[0]),
+        scale=None,
     )
 
 
@@ -240,12 +243,14 @@ def _of_pairs(
     sums: Callable[[PairedStudy], tuple[PairedStudy, _Floats]],
     value: Callable[[_Floats], _Floats],
     part: Callable[[PairedStudy], PairedStudy] = accuracy_pairs,
+    *,
+    scale: str | None = "log",
 ) -> PairedMetric:
     """Return a metric that is a function of sums over the pairs that `sums` keeps of `part`."""
 
     def metric(study: PairedStudy, statistics: Statistics) -> Estimate:
         pairs, summed = sums(usable_by(part(study).of(quantity), statistics))
-        return estimated(pairs, statistics, summed, value)
+        return estimated(pairs, statistics, summed, value, scale=scale)
 
     return metric
 

@@ -57,7 +57,7 @@ def mape_in(condition: str) -> PairedMetric:
                 "fewest_steps": float(pairs.reference.min()),
             }
         sums = np.stack([np.ones(pairs.n_pairs), np.abs(errors)])
-        return estimated(pairs, statistics, sums, _mean, details=details)
+        return estimated(pairs, statistics, sums, _mean, scale="log", details=details)
 
     return metric
 

@@ -91,11 +91,26 @@ def test_limits_of_agreement_hold_the_share_of_differences_they_say(rng: np.rand
     assert inside == pytest.approx(0.95, abs=0.015)  # 3,200 differences of 400 subjects: 2 sd of a share
 
 
-def test_the_interval_by_subject_covers_the_true_bias(rng: np.random.Generator) -> None:
-    metric = paired_metrics.mean_difference("heart_rate")
-    covered = 0
-    for _ in range(300):
-        estimate = metric(trial(rng, n_subjects=30, per_subject=4), FEW)
-        covered += estimate.low <= 0.5 <= estimate.high
-    # the percentile bootstrap of 30 subjects is known to fall some 2 points short of 95 %; 3 sd of 300 are 4
-    assert 0.89 <= covered / 300 <= 0.99
+@pytest.mark.parametrize("n_subjects", [6, 30])
+def test_the_interval_by_subject_covers_the_truth(rng: np.random.Generator, n_subjects: int) -> None:
+    # bias 0.5; subjects' offsets of 1 and scatter of 2 make a standard deviation of sqrt(5)
+    truth = {"bias": 0.5, "sd": np.sqrt(5.0), "rms": np.sqrt(5.25)}
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(500):
+        study = trial(rng, n_subjects=n_subjects, per_subject=8)
+        for name, value in truth.items():
+            estimate = METRICS[name][0]("heart_rate")(study, FEW)
+            covered[name] += estimate.low <= value <= estimate.high
+    # three standard errors of 500 trials are 3 points; the spread of 6 subjects is told a little short
+    for name, hits in covered.items():
+        assert 0.92 - 0.04 * (n_subjects < 10) <= hits / 500 <= 0.98, name
+
+
+def test_where_nothing_varies_on_the_scale_the_bootstrap_of_subjects_is_asked() -> None:
+    studies = [
+        PairedStudy.of_pairs("temperature", f"S-{k}", "a", np.arange(3), [36.6] * 3, [36.7] * 3)
+        for k in range(4)
+    ]
+    within = paired_metrics.share_within("temperature", 0.3)(PairedStudy.gather(studies), FEW)
+    assert (within.value, within.low, within.high) == (100.0, 100.0, 100.0)
+    assert within.method == "percentile bootstrap of 4 subjects with all their pairs, 400 replicates, seed 9"

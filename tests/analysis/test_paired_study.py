@@ -58,6 +58,21 @@ def test_a_pair_that_is_there_twice_counts_once_and_is_named() -> None:
     assert usable(other_session).n_pairs == 2
 
 
+def test_pairs_that_contradict_each_other_decide_nothing_in_whatever_order() -> None:
+    rows = PairedStudy.gather([study([70, 80], [71, 80]), study([70], [75]), study([70], [71])])
+    for order in ([0, 1, 2, 3], [2, 3, 1, 0]):
+        shuffled = replace(
+            rows,
+            **{
+                n: getattr(rows, n)[order]
+                for n in ("quantities", "subjects", "sessions", "times_ns", "reference", "test")
+            },
+        )
+        left = usable(shuffled)
+        assert left.reference.tolist() == [80.0]
+        assert Counter(e.reason for e in left.excluded) == {"the pair is there twice with other values": 3}
+
+
 def test_the_read_rate_counts_moments_with_a_usable_reference() -> None:
     pairs = study([70, 70, 70, 70, NAN], [70, NAN, 71, 500, NAN])
     assert read_rate_percent(pairs, Statistics()) == 75.0

@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 import re
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis.figures import Axis
+from analysis.figures import Axis, Bars, Line, recruitment_figure
 from analysis.metrics import STUDIES
+from lab_api.evaluate import described
 from lab_api.evaluation import evaluate
 from lab_api.evidence.sources import from_tables
 from lab_api.report.content import Drawing, Heading, Paragraph, Table, content
-from lab_api.report.drawing import HEIGHT, WIDTH, Stroke, layout, ticks
+from lab_api.report.document_figures import agreement_figures
+from lab_api.report.drawing import HEIGHT, WIDTH, Stroke, Text, height_of, layout, ticks
 from lab_api.report.page import html
 from lab_api.report.paper import pdf
 from lab_api.report.phrases import LANGUAGES, Phrases
@@ -125,7 +129,7 @@ def test_the_report_says_all_that_a_reviewer_needs(document: dict[str, Any]) -> 
         "From memory, to be confirmed against the standard: pairing, subjects, mape, bias.",
         "Read the labels.",
         "the device showed no value",
-        "percentile bootstrap of 12 subjects with all their pairs, 200 replicates, seed 1",
+        "jackknife of 12 subjects with all their pairs, log scale",
         document["id"],
         document["protocol_hash"],
         document["sources"][0]["content_hash"],
@@ -187,6 +191,55 @@ def test_every_fact_of_a_sample_has_a_french_title() -> None:
     assert lacking == []
 
 
+OXIMETER = replace(
+    GLUCOSE,
+    measurand="spo2",
+    statistics=Statistics(bootstrap_replicates=200, band_edges=(70.0, 80.0, 100.0)),
+    criteria=(
+        Criterion("bias", "mean bias", "spo2_bias", "report", "%", LAB),
+        Criterion("upper", "upper limit", "spo2_upper_limit_of_agreement", "report", "%", LAB),
+    ),
+)
+
+
+def test_figures_show_the_pairs_that_the_criteria_rest_on(tmp_path: Path, rng: np.random.Generator) -> None:
+    lines = ["subject,reference,test"]
+    for subject in range(8):
+        lines += [f"S-{subject},{70 + 3.5 * k},{71 + 3.5 * k + rng.normal():.2f}" for k in range(8)]
+    lines += ["S-1,99,130", "S-2,60,90", "S-3,95,"]  # impossible, out of range, nothing shown
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(lines))
+    found = evaluate(from_tables([path], OXIMETER), OXIMETER).document
+    agreement, bands = agreement_figures(found)
+    drawn = [mark.y[0] for mark in agreement.marks if isinstance(mark, Line)]
+    bias, upper = (criterion["value"] for criterion in found["verdict"]["criteria"])
+    assert drawn[1:] == pytest.approx([bias, upper], abs=1e-6)
+    (bars,) = bands.marks
+    assert isinstance(bars, Bars)
+    assert bars.labels == ("70-80 % (n = 24)", "80-100 % (n = 40)")
+
+    said = "\n".join(described(found))
+    assert "left out: 1 of spo2: the device's value is impossible" in said
+    assert "left out: 1 of spo2: the reference is out of the protocol's range" in said
+
+
+def test_units_and_colons_are_written_as_people_write_them(document: dict[str, Any]) -> None:
+    assert Phrases("fr").with_unit(5.5, "mm[Hg]") == "5,5 mmHg"
+    assert Phrases("en").with_unit(37, "Cel") == "37 °C"
+    assert "CONFORME : Glycémie maison" in spoken(document, "fr")
+
+
+def test_labels_of_many_bars_do_not_overlap() -> None:
+    labels = [f"a long requirement with a number of words in it, number {k}, of the sample" for k in range(22)]
+    figure = recruitment_figure(labels, [50.0] * 22, [10.0] * 22)
+    assert figure is not None
+    say = Phrases("en")
+    rows = [p.y for p in layout(figure, say=say, number=say.number) if isinstance(p, Text) and p.size == 7.5]
+    assert len(rows) == 66
+    assert np.diff(rows).min() > 7.5
+    assert HEIGHT < max(rows) < height_of(figure) < 700
+
+
 def test_figures_stay_on_their_sheet(document: dict[str, Any]) -> None:
     say = Phrases("en")
     for block in content(document, say):
@@ -194,7 +247,8 @@ def test_figures_stay_on_their_sheet(document: dict[str, Any]) -> None:
             continue
         for primitive in layout(block.figure, say=say, number=say.number):
             places = primitive.points if isinstance(primitive, Stroke) else [(primitive.x, primitive.y)]
-            assert all(-0.01 <= x <= WIDTH and -0.01 <= y <= HEIGHT for x, y in places), primitive
+            height = height_of(block.figure)
+            assert all(-0.01 <= x <= WIDTH and -0.01 <= y <= height for x, y in places), primitive
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-40, 43.7), (97.1, 97.4), (0, 550), (1e-6, 3e-6), (5, 5)])
