@@ -43,6 +43,7 @@ _HIGHEST_MMHG: Final = 400.0  # cuffs let go of their air at 300 to 330; what is
 _WIDEST_HOLE_MMHG: Final = 10.0
 """Two to three pulses of a usual deflation; across more the envelope, and maybe its maximum, is a guess."""
 _DEFLATED_MMHG: Final = 20.0  # no artery is this slack, and the valve dumps the rest
+_LONGEST_S: Final = 300.0  # a deflation from 300 mmHg at 1 mmHg/s: bounds the memory
 _SMOOTHING_S: Final = 0.5  # of the cuff pressure, to find its top
 _LOW_PASS_S: Final = 0.025  # Gaussian, half power at 5 Hz: the fifth harmonic of 60 beats/min
 _RISE_S: Final = 0.5  # the longest rise, as in `pulses_points`
@@ -229,13 +230,14 @@ def _checked(cuff_mmhg: ArrayLike, rate_hz: float) -> tuple[NDArray[Any], float]
 
 
 def _deflation(samples: NDArray[Any], rate_hz: float) -> tuple[int, int]:
-    """Return the half-open stretch from the top of the cuff pressure to where it is deflated."""
+    """Return the half-open stretch from the top of the cuff pressure to where it is deflated, at most 5 min."""
     if samples.size == 0 or np.isnan(samples).all():
         return 0, 0
     level = ndimage.gaussian_filter1d(bridged(samples), _SMOOTHING_S * rate_hz, mode="nearest")
     start = int(level.argmax())
     low = np.flatnonzero(level[start:] < _DEFLATED_MMHG)
-    return start, start + int(low[0]) if low.size else samples.size
+    longest = min(samples.size, start + round(_LONGEST_S * rate_hz))
+    return start, min(longest, start + int(low[0])) if low.size else longest
 
 
 def _low_pass(samples: NDArray[Any], rate_hz: float) -> _Floats:
