@@ -270,7 +270,7 @@ def recruitment_figure(labels: Sequence[str], has: Sequence[float], wanted: Sequ
     names = [label for label, h, w in zip(labels, has, wanted, strict=True) if w > 0 and np.isfinite(h)]
     if not shares:
         return None
-    bars = Bars(tuple(names), tuple(min(share, 200.0) for share in shares), 100.0)
+    bars = Bars(tuple(names), tuple(shares), 100.0)  # one beyond the axis ends at the frame
     rows = Axis("", "1", 0.0, float(len(shares)))
     return Figure("recruitment", "", Axis("of_required", "%", 0.0, 200.0), rows, (bars,))
 

@@ -59,6 +59,8 @@ def described(document: dict[str, Any]) -> list[str]:
     sources = document["sources"]
     lines = [document["verdict"]["text"]]
     lines += [f"  {document['gaps']}"] if document["gaps"] else []
+    counts = Counter((moment["quantity"], moment["reason"]) for moment in document["excluded"])
+    lines += [f"  left out: {n} of {quantity}: {reason}" for (quantity, reason), n in counts.most_common()]
     lines += dict.fromkeys(
         f"  in detail, {c['title']}: {_named(c['details'])}" for c in _detailed(document["verdict"]["criteria"])
     )

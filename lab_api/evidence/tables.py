@@ -75,7 +75,10 @@ def parse_table(content: bytes, needed: Sequence[str], *, name: str) -> list[Row
         lacking = [column for column in needed if column not in names]
         if lacking or len(set(names)) != len(names):
             wanted = f"{', '.join(needed)} among them, each once"
-            raise DefinitionError(f"{name}, line 1: columns {', '.join(names)}, expected {wanted}")
+            given = ", ".join(filter(None, names)) or "none"
+            if len(names) == 1 and ";" in given:
+                wanted = "commas between them, and points in decimals: a table saved with semicolons is refused"
+            raise DefinitionError(f"{name}, line 1: columns {given}, expected {wanted}")
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
@@ -199,7 +202,9 @@ def _study(pairs: Sequence[_Pair], document: str, extra: Sequence[str]) -> Paire
 def _number(text: str, *, name: str, where: str) -> float:
     number = _number_or_none(text)
     if number is None or math.isinf(number):
-        raise DefinitionError(f"{where}: {name} = {text!r}, expected a number, or nothing where none was shown")
+        raise DefinitionError(
+            f"{where}: {name} = {text!r}, expected a number such as 97.5, or nothing where none was shown"
+        )
     return number
 
 

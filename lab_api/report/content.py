@@ -92,7 +92,7 @@ def content(document: Mapping[str, Any], say: Phrases) -> list[Block]:
 def title_of(document: Mapping[str, Any], say: Phrases) -> str:
     """Return the report's title: outcome and protocol."""
     verdict = document["verdict"]
-    return f"{say(verdict['outcome'])}: {say.title(verdict)}"
+    return f"{say(verdict['outcome'])}{say('colon')}{say.title(verdict)}"
 
 
 def _head(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
@@ -105,10 +105,10 @@ def _head(document: Mapping[str, Any], say: Phrases) -> Iterator[Block]:
         else say(verdict["status"])
     )
     yield Paragraph(
-        f"{say('protocol')}: {say.title(verdict)}, {say('edition')} {verdict['edition']}, {status}."
+        f"{say('protocol')}{say('colon')}{say.title(verdict)}, {say('edition')} {verdict['edition']}, {status}."
     )
     for name, stated in document.get("about", {}).items():
-        yield Paragraph(f"{name}: {stated}")
+        yield Paragraph(f"{name}{say('colon')}{stated}")
     yield Paragraph(_said_of_gaps(document, say), "warning" if _gaps(document) else "plain")
     yield Paragraph(say("not_a_device"))
 

@@ -17,7 +17,7 @@ from analysis.figures import (
     rms_by_group_figure,
     strip_figure,
 )
-from analysis.paired_study import PLAUSIBLE
+from analysis.paired_study import PLAUSIBLE, PairedStudy, usable
 from lab_api.report.phrases import Phrases
 
 _GROUPS: Final = ("skin_tone",)
@@ -26,30 +26,24 @@ _GROUPS: Final = ("skin_tone",)
 
 def agreement_figures(document: Mapping[str, Any]) -> list[Figure]:
     """Return the figures of the pairs: agreement, by band and by group, and error grids for glucose."""
-    items = document["items"]
-    if "reference" not in items:
+    if "reference" not in document["items"]:
         return []
     edges = document.get("statistics", {}).get("band_edges", ())
+    deciding = _deciding(document["items"], edges)
     figures: list[Figure | None] = []
-    quantities = np.array(items["quantity"])
-    for quantity in dict.fromkeys(items["quantity"]):
-        chosen = quantities == quantity
-        unit = PLAUSIBLE[quantity][2]
-        test, reference = (_numbers(items[name])[chosen] for name in ("test", "reference"))
-        subject = np.array(items["subject"])[chosen].tolist()
+    for quantity in dict.fromkeys(deciding.quantities.tolist()):
+        pairs = deciding.of(quantity)
+        unit, test, reference = PLAUSIBLE[quantity][2], pairs.test, pairs.reference
+        subject = pairs.subjects.tolist()
         figures.append(bland_altman_figure(test, reference, subject=subject, quantity=quantity, unit=unit))
         if edges:
             figures.append(rms_by_band_figure(test, reference, edges=edges, quantity=quantity, unit=unit))
         figures += [
             rms_by_group_figure(
-                test,
-                reference,
-                group=[label or "" for label in np.array(items[label], dtype=object)[chosen]],
-                quantity=quantity,
-                unit=unit,
+                test, reference, group=pairs.labels[label].tolist(), quantity=quantity, unit=unit
             )
             for label in _GROUPS
-            if label in items
+            if label in pairs.labels
         ]
         if quantity == "glucose":
             figures += [error_grid_figure(reference, test, grid=grid) for grid in ("clarke", "parkes_1")]
@@ -80,6 +74,24 @@ def worst_figures(document: Mapping[str, Any]) -> list[Figure]:
         if figure is not None:
             figures.append(figure)
     return figures
+
+
+def _deciding(items: Mapping[str, Sequence[Any]], edges: Sequence[float]) -> PairedStudy:
+    """Return the pairs that the criteria rest on, so that no figure shows another bias than they do."""
+    study = PairedStudy(
+        np.array(items["quantity"], dtype=np.str_),
+        np.array(items["subject"], dtype=np.str_),
+        np.array(items["session"], dtype=np.str_),
+        np.array(items["time_ns"], dtype=np.int64),
+        _numbers(items["reference"]),
+        _numbers(items["test"]),
+        labels={
+            name: np.array([word or "" for word in column], dtype=np.str_)
+            for name, column in items.items()
+            if any(isinstance(word, str) for word in column)
+        },
+    )
+    return usable(study, low=edges[0], high=edges[-1]) if edges else usable(study)
 
 
 def _numbers(values: Sequence[float | None]) -> NDArray[np.float64]:

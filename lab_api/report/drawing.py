@@ -15,11 +15,14 @@ from analysis.figures import Axis, Bars, Figure, Letter, Line, Points, Span
 
 WIDTH: Final = 480.0
 HEIGHT: Final = 300.0
+"""Of a sheet, unless it has many bars: see `height_of`."""
 SHAPES: Final = ("circle", "square", "triangle", "cross")
 
 _LEFT, _LEFT_OF_BARS, _RIGHT, _TOP, _BOTTOM = 62.0, 170.0, 46.0, 26.0, 44.0
 _FONT: Final = 9.0
 _TICKS: Final = 5
+_ROW: Final = 26.0  # three lines of a bar's label
+_TALLEST: Final = 660.0  # fits on a page of A4
 _MOST_POINTS: Final = 5_000  # more hide one another, and make a page that no browser wants
 
 
@@ -62,8 +65,14 @@ _GREY: Final = "#8a8a8a"
 _SPAN: Final = "#dde6f2"
 
 
+def height_of(figure: Figure) -> float:
+    """Return the height of a figure's sheet: `HEIGHT`, or what the labels of many bars need."""
+    rows = sum(len(mark.labels) for mark in figure.marks if isinstance(mark, Bars))
+    return min(max(HEIGHT, _TOP + _BOTTOM + _ROW * rows), _TALLEST)
+
+
 def layout(figure: Figure, *, say: Callable[[str], str], number: Callable[[float], str]) -> list[Primitive]:
-    """Return what to draw, on a sheet of `WIDTH` by `HEIGHT`.
+    """Return what to draw, on a sheet of `WIDTH` by `height_of(figure)`.
 
     Parameters
     ----------
@@ -75,7 +84,7 @@ def layout(figure: Figure, *, say: Callable[[str], str], number: Callable[[float
         Writes a number.
     """
     sheet = _Sheet(figure)
-    title = say(figure.kind) + (f": {say(figure.of)}" if figure.of else "")
+    title = say(figure.kind) + (f"{say('colon')}{say(figure.of)}" if figure.of else "")
     drawn: list[Primitive] = [Text(_LEFT, 14.0, title, size=10.0)]
     drawn += [
         _box(sheet.left, sheet.y(span.high), sheet.right, sheet.y(span.low), _SPAN)
@@ -103,7 +112,8 @@ class _Sheet:
         self._x, self._y = figure.x, figure.y
         bars = any(isinstance(mark, Bars) for mark in figure.marks)
         self.left = _LEFT_OF_BARS if bars else _LEFT
-        self.right, self.bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+        self.height = height_of(figure)
+        self.right, self.bottom = WIDTH - _RIGHT, self.height - _BOTTOM
         if figure.square:
             self.right = self.left + self.bottom - _TOP
 
@@ -143,11 +153,11 @@ def _axes(
         at = sheet.x(value)
         yield Stroke(((at, bottom), (at, bottom + 4)))
         yield Text(at, bottom + 14, number(value), "middle")
-    yield Text((left + right) / 2, HEIGHT - 8, _named(figure.x, say), "middle")
+    yield Text((left + right) / 2, sheet.height - 8, _named(figure.x, say), "middle")
 
 
 def _named(axis: Axis, say: Callable[[str], str]) -> str:
-    return say(axis.label) + (f" ({axis.unit})" if axis.unit not in ("", "1") else "")
+    return say(axis.label) + (f" ({say(axis.unit)})" if axis.unit not in ("", "1") else "")
 
 
 def _line(line: Line, sheet: _Sheet, number: Callable[[float], str]) -> Iterator[Primitive]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any, Final
 
 from lab_api.report.content import Block, Drawing, Heading, Paragraph, Table, content, title_of
-from lab_api.report.drawing import layout
+from lab_api.report.drawing import height_of, layout
 from lab_api.report.phrases import Phrases
 from lab_api.report.svg import svg
 
@@ -58,8 +58,9 @@ def _element(block: Block, say: Phrases) -> str:
 
 def _figure(drawing: Drawing, say: Phrases) -> str:
     figure = drawing.figure
-    title = say(figure.kind) + (f": {say(figure.of)}" if figure.of else "")
-    return f"<figure>{svg(layout(figure, say=say, number=say.number), title=title)}</figure>"
+    title = say(figure.kind) + (f"{say('colon')}{say(figure.of)}" if figure.of else "")
+    drawn = svg(layout(figure, say=say, number=say.number), title=title, height=height_of(figure))
+    return f"<figure>{drawn}</figure>"
 
 
 def _table(table: Table) -> str:

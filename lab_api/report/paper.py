@@ -19,7 +19,7 @@ from reportlab.platypus import Flowable, LongTable, SimpleDocTemplate, Spacer, T
 from reportlab.platypus import Paragraph as Words
 
 from lab_api.report.content import Block, Drawing, Heading, Paragraph, Table, content, title_of
-from lab_api.report.drawing import HEIGHT, WIDTH, Dot, Primitive, Stroke, Text, layout
+from lab_api.report.drawing import HEIGHT, WIDTH, Dot, Primitive, Stroke, Text, height_of, layout
 from lab_api.report.phrases import Phrases
 
 _FONT, _BOLD = "Vera", "VeraBd"  # come with reportlab and have the accents and signs that the report needs
@@ -74,11 +74,12 @@ class _Foot:
 class _Sheet(Flowable):  # type: ignore[misc]  # reportlab has no types
     """A figure on the page, its origin turned to the bottom left."""
 
-    def __init__(self, primitives: list[Primitive]) -> None:
+    def __init__(self, primitives: list[Primitive], height: float) -> None:
         super().__init__()
         self._primitives = primitives
         self._scale = min(1.0, _PAGE_WIDTH / WIDTH)
-        self.width, self.height = WIDTH * self._scale, HEIGHT * self._scale
+        self._lift = height - HEIGHT
+        self.width, self.height = WIDTH * self._scale, height * self._scale
 
     def wrap(self, _width: float, _height: float) -> tuple[float, float]:
         return self.width, self.height + 6
@@ -86,6 +87,7 @@ class _Sheet(Flowable):  # type: ignore[misc]  # reportlab has no types
     def draw(self) -> None:
         canvas = self.canv
         canvas.scale(self._scale, self._scale)
+        canvas.translate(0, self._lift)
         for primitive in self._primitives:
             if isinstance(primitive, Stroke):
                 _stroke(canvas, primitive)
@@ -104,7 +106,10 @@ def _flowables(block: Block, say: Phrases) -> list[Flowable]:
         bold = block.tone not in ("plain", "warning")
         return [Words(escape(block.words), _style(8.5, bold=bold, before=2))]
     if isinstance(block, Drawing):
-        return [_Sheet(layout(block.figure, say=say, number=say.number)), Spacer(1, 6)]
+        return [
+            _Sheet(layout(block.figure, say=say, number=say.number), height_of(block.figure)),
+            Spacer(1, 6),
+        ]
     return [_table(block), Spacer(1, 6)]
 
 

@@ -44,9 +44,9 @@ class Phrases:
         return text.replace(".", ",") if self.language == "fr" else text
 
     def with_unit(self, value: float | None, unit: str, digits: int = 4) -> str:
-        """Return a number with its unit."""
+        """Return a number with its unit, as people write it where UCUM writes it otherwise."""
         text = self.number(value, digits)
-        return text if value is None or unit == "1" else f"{text} {unit}"
+        return text if value is None or unit == "1" else f"{text} {self(unit)}"
 
     def title(self, of: Mapping[str, object]) -> str:
         """Return the title of a rule of a clinical protocol."""

@@ -8,11 +8,11 @@ from html import escape
 from lab_api.report.drawing import HEIGHT, WIDTH, Dot, Primitive, Stroke, Text
 
 
-def svg(primitives: Sequence[Primitive], *, title: str) -> str:
+def svg(primitives: Sequence[Primitive], *, title: str, height: float = HEIGHT) -> str:
     """Return a drawing as an SVG element whose title says what it shows."""
     body = "".join(_element(primitive) for primitive in primitives)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH:g} {height:g}" '
         f'font-family="sans-serif"><title>{escape(title)}</title>{body}</svg>'
     )
 

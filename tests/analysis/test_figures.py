@@ -118,7 +118,7 @@ def test_bars_by_band_and_by_group_are_root_mean_squares() -> None:
 
 def test_recruitment_is_in_percent_of_what_is_required() -> None:
     (bars,) = marks(recruitment_figure(["subjects", "pairs", "unknown"], [5, 900, NAN], [10, 200, 3]), Bars)
-    assert (bars.labels, bars.values, bars.limit) == (("subjects", "pairs"), (50.0, 200.0), 100.0)
+    assert (bars.labels, bars.values, bars.limit) == (("subjects", "pairs"), (50.0, 450.0), 100.0)
     assert recruitment_figure([], [], []) is None
 
 

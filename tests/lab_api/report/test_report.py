@@ -141,7 +141,7 @@ def test_the_report_says_all_that_a_reviewer_needs(document: dict[str, Any]) -> 
 def test_the_french_report_is_french(document: dict[str, Any]) -> None:
     said = spoken(document, "fr")
     for words in (
-        "CONFORME: Glycémie maison",
+        "CONFORME : Glycémie maison",
         "Lire les étiquettes.",
         "De mémoire, à confirmer dans la norme",
         "mémoire, NON CONFIRMÉ",
