@@ -156,9 +156,18 @@ def limit_of_agreement(quantity: str, side: str) -> PairedMetric:
             pairs.reference,
             subject=pairs.subjects if several else None,
             design="repeated_varying" if several else "independent",
+            level=statistics.confidence_level,
         )
-        how = f"several pairs of each of {limits.n_subjects} subjects" if several else "one pair a subject"
-        return Estimate(float(getattr(limits, side)), limits.n_pairs, method=f"Bland-Altman 2007, {how}")
+        how = (
+            f"several pairs of each of {limits.n_subjects} subjects; interval by MOVER"
+            if several
+            else "one pair a subject; exact interval"
+        )
+        value, method = float(getattr(limits, side)), f"Bland-Altman 2007, {how}"
+        low, high = map(float, getattr(limits, f"{side}_interval"))
+        if np.isnan(low) or np.isnan(high):  # nothing is known of the spread
+            return Estimate(value, limits.n_pairs, method=f"{method.partition(';')[0]}; no interval")
+        return Estimate(value, limits.n_pairs, low, high, statistics.confidence_level, method)
 
     return metric
 

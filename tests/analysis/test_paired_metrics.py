@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analysis import paired_metrics
+from analysis.agreement import bland_altman
 from analysis.paired_study import PairedStudy
 from protocols.clinical.criteria import Statistics
 
@@ -89,6 +92,25 @@ def test_limits_of_agreement_hold_the_share_of_differences_they_say(rng: np.rand
     )
     inside = ((study.differences > lower) & (study.differences < upper)).mean()
     assert inside == pytest.approx(0.95, abs=0.015)  # 3,200 differences of 400 subjects: 2 sd of a share
+
+
+def test_limits_of_agreement_have_the_intervals_of_their_design(rng: np.random.Generator) -> None:
+    metric = paired_metrics.limit_of_agreement("heart_rate", "upper")
+    study = trial(rng, n_subjects=12)
+    several = bland_altman(study.test, study.reference, subject=study.subjects)
+    found = metric(study, FEW)
+    assert (found.low, found.high, found.level) == (*several.mover.upper, 0.95)
+    assert "MOVER" in found.method
+
+    _, first = np.unique(study.subjects, return_index=True)
+    once = study.chosen(np.isin(np.arange(study.n_pairs), first))
+    found = metric(once, FEW)
+    assert (found.low, found.high) == tuple(bland_altman(once.test, once.reference).exact.upper)
+
+    constant = metric(replace(study, test=study.reference + 2.0), FEW)
+    assert constant.value == pytest.approx(2.0)
+    assert (constant.low, constant.high) == (None, None)
+    assert constant.method.endswith("no interval")
 
 
 @pytest.mark.parametrize("n_subjects", [6, 30])
