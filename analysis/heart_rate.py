@@ -29,6 +29,7 @@ FASTEST_PER_MIN: Final = 300.0
 
 _FEWEST_INTERVALS: Final = 2
 _WINDOW_S: Final = 10.0
+_LEAST_KNOWN: Final = 0.5  # of the windows: a figure of less than half of a recording is none of the recording
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,29 +136,35 @@ def heart_rate_per_min(
 
 
 def mean_heart_rate_per_min(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return the mean heart rate over the good 10 s windows of one lead, per min; NaN without any."""
+    """Return the mean heart rate over the good 10 s windows of one lead, per min; NaN if few are good."""
     return _over_good_windows(ecg, rate_hz, np.mean)
 
 
 def lowest_heart_rate_per_min(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return the lowest heart rate of a good 10 s window of one lead, per min; NaN without any."""
+    """Return the lowest heart rate of a good 10 s window of one lead, per min; NaN if few are good."""
     return _over_good_windows(ecg, rate_hz, np.min)
 
 
 def highest_heart_rate_per_min(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return the highest heart rate of a good 10 s window of one lead, per min; NaN without any."""
+    """Return the highest heart rate of a good 10 s window of one lead, per min; NaN if few are good."""
     return _over_good_windows(ecg, rate_hz, np.max)
 
 
 def _over_good_windows(
     ecg: ArrayLike, rate_hz: float, statistic: Callable[[_Floats], np.floating[Any]]
 ) -> float:
+    """Return a statistic of the windows that have a rate; NaN where those are less than half of the recording.
+
+    A window of hum or of noise may look like beats by chance; half of all windows hardly do. And a rate of the
+    few beats around an asystole is not that of the recording.
+    """
     beats = detect_qrs(ecg, rate_hz=rate_hz)
     quality = ecg_quality(ecg, beats, rate_hz=rate_hz)
     n_samples = int(np.shape(ecg)[-1])
     rates = heart_rate_per_min(beats, rate_hz=rate_hz, n_samples=n_samples, usable=quality.good).per_min
-    rates = rates[np.isfinite(rates)]
-    return float(statistic(rates)) if rates.size else float("nan")
+    known = np.isfinite(rates)
+    enough = known.any() and known.mean() >= _LEAST_KNOWN
+    return float(statistic(rates[known])) if enough else float("nan")
 
 
 def _ascending(beats: ArrayLike) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,26 @@ def test_a_record_has_the_rate_of_its_annotated_beats(mit_bih) -> None:  # type:
 def test_noise_has_no_heart_rate(rng: np.random.Generator) -> None:
     assert np.isnan(mean_heart_rate_per_min(rng.standard_normal(10_000), rate_hz=250.0))
     assert np.isnan(lowest_heart_rate_per_min(np.zeros(10_000), rate_hz=250.0))
+
+
+def beats_for(share: float) -> np.ndarray:
+    """Return two minutes at 250 Hz of narrow beats at 70 per min, the first `share` of them only, in noise."""
+    times_s = np.arange(120 * 250) / 250.0
+    since_s = (times_s + 0.4) % (60.0 / 70.0) - 0.4
+    pulse = np.exp(-0.5 * (since_s / 0.012) ** 2) * (times_s < share * 120.0)
+    return np.asarray(pulse + 0.01 * np.random.default_rng(3).standard_normal(times_s.size))
+
+
+@pytest.mark.parametrize(
+    "figure", [mean_heart_rate_per_min, lowest_heart_rate_per_min, highest_heart_rate_per_min]
+)
+def test_a_recording_has_a_rate_only_where_half_of_it_has(figure: Callable[..., float]) -> None:
+    assert figure(beats_for(0.75), rate_hz=250.0) == pytest.approx(70.0, abs=1.0)
+    assert np.isnan(figure(beats_for(0.25), rate_hz=250.0))  # an asystole of three quarters of the time
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mains_hum_with_a_little_noise_has_no_heart_rate(seed: int) -> None:
+    times_s = np.arange(300 * 250) / 250.0
+    noise = 0.01 * np.random.default_rng(seed).standard_normal(times_s.size)
+    assert np.isnan(mean_heart_rate_per_min(np.sin(2.0 * np.pi * 60.0 * times_s) + noise, rate_hz=250.0))
