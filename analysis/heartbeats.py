@@ -43,7 +43,7 @@ LOWEST_RATE_HZ: Final = 100.0
 """The pass band reaches up to some 35 Hz; below 100 Hz its upper slope no longer fits below half the rate."""
 SHORTEST_S: Final = 1.0
 """Shorter than a heart cycle at 60 beats/min there is no neighbourhood to judge a candidate by."""
-CONTEXT_S: Final = 26.0
+CONTEXT_S: Final = 28.0
 """How far to either side a decision may look: the sum of what its steps look at, rounded up to whole blocks."""
 
 _WORKING_RATE_HZ: Final = 120.0  # lowest rate after averaging; half of it stays above the pass band

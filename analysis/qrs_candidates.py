@@ -41,6 +41,7 @@ _LOW_SHARE: Final = (
     30  # percentile that stands for "the usual beat": large ectopic beats must not hide the others
 )
 _SHADOW_PASSES: Final = 3  # a P or T wave beside a beat falls in the first, what it shadowed stands in the next
+_APART_PASSES: Final = 12  # noise makes stairs of peaks, of which each pass takes one step
 _DUST: Final = 1e-9  # rounding errors of the filter, relative to the signal: never a beat
 
 _AROUND: Final = np.arange(-(_NEIGHBOURS // 2), _NEIGHBOURS // 2 + 1)
@@ -225,7 +226,9 @@ def choose_beats(candidates: Candidates) -> tuple[NDArray[np.intp], NDArray[np.i
     beats = _without_shadowed(np.flatnonzero(amplitudes > threshold), candidates, t_wave_s)
     beats = _without_inserted(beats, candidates, usual_rr_s)
     weak = np.flatnonzero(amplitudes > _SEARCH_BACK_RATIO * threshold)
-    return np.union1d(beats, _missing_beats(beats, weak, candidates, usual_rr_s)), strong
+    beats = np.union1d(beats, _missing_beats(beats, weak, candidates, usual_rr_s))
+    beats = _without_shadowed(beats, candidates, np.zeros(amplitudes.size), passes=_APART_PASSES)
+    return beats, strong
 
 
 def _local_noise(candidates: Candidates) -> _Floats:
@@ -245,14 +248,16 @@ def _threshold(usual: _Floats, noise: _Floats) -> _Floats:
     return np.maximum(_THRESHOLD * usual, above_noise)
 
 
-def _without_shadowed(beats: NDArray[np.intp], candidates: Candidates, t_wave_s: _Floats) -> NDArray[np.intp]:
+def _without_shadowed(
+    beats: NDArray[np.intp], candidates: Candidates, t_wave_s: _Floats, *, passes: int = _SHADOW_PASSES
+) -> NDArray[np.intp]:
     """Return the beats that no stronger neighbour shadows, removing first those next to a beat that stands.
 
     The shadow is complete for the refractory period; it then falls linearly to half of the neighbour's
     amplitude at the end of the T wave, given for each candidate, and on. Where that is 0, it ends after the
     refractory period.
     """
-    for _ in range(_SHADOW_PASSES):
+    for _ in range(passes):
         amplitudes, gaps_s = candidates.amplitudes[beats], candidates.gaps_s(beats)
         t_ends_s = np.maximum(t_wave_s[beats][1:], t_wave_s[beats][:-1])
         since_share = (gaps_s - _REFRACTORY_S) / np.maximum(t_ends_s - _REFRACTORY_S, 1e-6)

@@ -77,7 +77,7 @@ def test_beats_come_within_the_latency_and_are_expected_before() -> None:
         seen = beats[beats < received - rate_hz]  # the last second lacks what comes after it
         assert set(seen) <= {*reported, *stream.expected().tolist()}
         assert stream._kept.size <= 3 * stream.latency_s * rate_hz
-    assert stream.latency_s <= 28.0
+    assert stream.latency_s <= 30.0
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 50, 249])
