@@ -109,7 +109,7 @@ _OWN_FACTS: Final[Mapping[str, Fact]] = MappingProxyType(
         ),
         "pairs_without_reference_sd": Fact(
             "pairs without the standard deviation of the reference",
-            title_fr="paires sans écart type de la référence",
+            title_fr="paires sans écart-type de la référence",
         ),
         LEAST_CIRCUMFERENCE: Fact(
             "smallest circumference of a limb", "cm", title_fr="plus petite circonférence d'un membre"

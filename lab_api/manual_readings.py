@@ -10,6 +10,7 @@ to a questionnaire are a stream of its name, with a channel for each item.
 
 from __future__ import annotations
 
+import datetime
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,9 @@ def enter(
         value = _checked(session, reading, now_ns, where)
         values = by_quantity.setdefault(reading.quantity, {})
         if values.setdefault(reading.time_ns, value) != value:
-            raise DefinitionError(f"{where}: {reading.quantity} at {reading.time_ns} twice, expected one value")
+            raise DefinitionError(
+                f"{where}: {reading.quantity} at {_utc(reading.time_ns)} twice, expected one value"
+            )
     with _writing:
         blocks, known = [], 0
         for name, values in by_quantity.items():
@@ -185,9 +188,18 @@ def _checked(session: Session, reading: ManualReading, now_ns: int, where: str) 
     end_ns = now_ns + 1 if session.closed_ns is None else session.closed_ns
     if not session.opened_ns <= reading.time_ns < end_ns:
         raise DefinitionError(
-            f"{where}: time {reading.time_ns}, expected within the session, {session.opened_ns} to {end_ns}"
+            f"{where}: time {_utc(reading.time_ns)}, expected within the session, "
+            f"{_utc(session.opened_ns)} to {_utc(end_ns)}"
         )
     return round(value, 6)
+
+
+def _utc(time_ns: int) -> str:
+    """Return a moment as people wrote it, to the millisecond."""
+    moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
+        microseconds=time_ns // 1_000
+    )
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _block(
@@ -209,7 +221,7 @@ def _block(
             there = {}
     for time_ns, value in values.items():
         if there.get(time_ns, value) != value:
-            said = f"{quantity.name} at {time_ns} is {there[time_ns]:g} {quantity.unit} already"
+            said = f"{quantity.name} at {_utc(time_ns)} is {there[time_ns]:g} {quantity.unit} already"
             raise DefinitionError(f"{said}, expected no other value")
     new = sorted(time_ns for time_ns in values if time_ns not in there)
     if not new:
