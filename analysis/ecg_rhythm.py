@@ -3,6 +3,9 @@
 The parts are in modules of their own; here they are put together so that each is asked only where it can
 answer. Ventricular fibrillation comes first, as it has no beats. Where the lead is too poor for beats, what is
 found says nothing: such stretches are *undetermined*, belong to no episode, and their beats to no figure.
+
+A figure of a recording is NaN where half of it is doubtful: undetermined, or of beats unlike one another, as
+waves that are no heart's give them.
 """
 
 from __future__ import annotations
@@ -45,6 +48,9 @@ class EcgRhythm:
         Couplets, tachycardias, slow runs, bigeminy, trigeminy.
     undetermined
         Where the lead is too poor to tell; apart from all fibrillation.
+    unlike_beats
+        Windows with beats unlike one another, apart from all fibrillation: ectopy of many forms, or noise that
+        looks like beats. A stretch of them is told, a recording of them is not.
     """
 
     n_samples: int
@@ -54,6 +60,7 @@ class EcgRhythm:
     ventricular_fibrillation: _Intervals
     runs: VentricularRuns
     undetermined: _Intervals
+    unlike_beats: _Intervals
 
 
 def ecg_rhythm(ecg: ArrayLike, beats: ArrayLike | None = None, *, rate_hz: float) -> EcgRhythm:
@@ -106,23 +113,24 @@ def ecg_rhythm(ecg: ArrayLike, beats: ArrayLike | None = None, *, rate_hz: float
         fibrillation.episodes,
         ventricular_runs(marks, classes, rate_hz=rate_hz),
         undetermined,
+        difference(quality.intervals[quality.reasons["unlike_beats"]], fibrillation.episodes),
     )
 
 
 def atrial_fibrillation_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return the share of the time of one lead in atrial fibrillation, in %; NaN if half is undetermined."""
+    """Return the share of the time of one lead in atrial fibrillation, in %; NaN if half is doubtful."""
     rhythm = ecg_rhythm(ecg, rate_hz=rate_hz)
     return _share_of_time(rhythm, rhythm.atrial_fibrillation)
 
 
 def ventricular_fibrillation_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return the share of time in ventricular fibrillation or flutter, in %; NaN if half is undetermined."""
+    """Return the share of time in ventricular fibrillation or flutter, in %; NaN if half is doubtful."""
     rhythm = ecg_rhythm(ecg, rate_hz=rate_hz)
     return _share_of_time(rhythm, rhythm.ventricular_fibrillation)
 
 
 def ventricular_beats_percent(ecg: ArrayLike, *, rate_hz: float) -> float:
-    """Return how many of the classified beats are ventricular, in %; NaN if half is undetermined."""
+    """Return how many of the classified beats are ventricular, in %; NaN if half is doubtful."""
     return _share_of_beats(ecg_rhythm(ecg, rate_hz=rate_hz), "V")
 
 
@@ -136,16 +144,20 @@ def _inside(marks: NDArray[np.int64], intervals: _Intervals) -> NDArray[np.bool_
     return np.asarray(np.searchsorted(intervals.ravel(), marks, side="right") % 2 == 1)
 
 
+def _is_told(rhythm: EcgRhythm) -> bool:
+    """Return whether half of the recording is determined, and with beats alike or in fibrillation."""
+    doubtful = total_length(union(rhythm.undetermined, rhythm.unlike_beats))
+    return rhythm.n_samples - doubtful >= _LEAST_DETERMINED * rhythm.n_samples
+
+
 def _share_of_time(rhythm: EcgRhythm, episodes: _Intervals) -> float:
-    determined = rhythm.n_samples - total_length(rhythm.undetermined)
-    if determined < _LEAST_DETERMINED * rhythm.n_samples:
+    if not _is_told(rhythm):
         return float("nan")
-    return 100.0 * total_length(episodes) / determined
+    return 100.0 * total_length(episodes) / (rhythm.n_samples - total_length(rhythm.undetermined))
 
 
 def _share_of_beats(rhythm: EcgRhythm, letter: str) -> float:
     known = int((rhythm.classes != "Q").sum())
-    determined = rhythm.n_samples - total_length(rhythm.undetermined)
-    if determined < _LEAST_DETERMINED * rhythm.n_samples or known < _LEAST_DETERMINED * rhythm.classes.size:
+    if not _is_told(rhythm) or known < _LEAST_DETERMINED * rhythm.classes.size:
         return float("nan")
     return 100.0 * float((rhythm.classes == letter).sum()) / known if known else float("nan")

@@ -105,6 +105,14 @@ def test_a_poor_lead_has_no_figure(figure: Callable[..., float], rng: np.random.
         assert np.isnan(figure(poor, rate_hz=RATE_HZ))
 
 
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("wave_hz", [1.2, 0.9, 2.0])
+def test_a_sine_has_no_rhythm(figure: Callable[..., float], wave_hz: float) -> None:
+    sine = np.sin(2.0 * np.pi * wave_hz * np.arange(int(120 * RATE_HZ)) / RATE_HZ)
+    assert not ecg_quality(sine, rate_hz=RATE_HZ).good.any()
+    assert np.isnan(figure(sine, rate_hz=RATE_HZ))
+
+
 def test_beats_may_be_given(rng: np.random.Generator) -> None:
     ecg, beats = ecg_of(["N"] * 100, sinus(100, rng), rng)
     given = ecg_rhythm(ecg, beats, rate_hz=RATE_HZ)
