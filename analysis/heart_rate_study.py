@@ -66,7 +66,7 @@ def largest_error(study: PairedStudy, statistics: Statistics) -> Estimate:
 def participant_mape(study: PairedStudy, statistics: Statistics) -> Estimate:
     """Return the mean of the participants' mean absolute percentage errors; details by condition, if labelled.
 
-    References are above 0 (`PLAUSIBLE`). The interval is a bootstrap of the participants.
+    References are above 0 (`PLAUSIBLE`). The interval is by participant.
     """
     pairs = usable_by(study.of(_QUANTITY), statistics)
     method = "mean over participants of each one's mean absolute difference in percent of the reference"

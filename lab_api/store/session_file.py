@@ -75,6 +75,7 @@ CREATE TABLE annotation (name TEXT PRIMARY KEY, content TEXT NOT NULL);
 _SINCE_VERSION_2: Final = gap_table.SCHEMA + frame_table.SCHEMA
 
 _CHUNKS_AT_ONCE: Final = 1000
+_VALUES_AT_ONCE: Final = 2_000_000
 _INT64_MAX: Final = (1 << 63) - 1
 _PLAIN_FILE_TIMEOUT_MS: Final = 200
 _ROUNDING_NS: Final = 1  # a cut block counts its times from another sample
@@ -207,9 +208,16 @@ class StreamTable:
         cursor = self.db.execute(
             "SELECT * FROM chunk WHERE stream = ? ORDER BY boot_id, first_index", (self.id,)
         )
-        while rows := cursor.fetchmany(_CHUNKS_AT_ONCE):
-            parts = [part for row in rows for part in cut(self.stream, _chunk(row), low_ns, high_ns)]
-            yield from segments(self.stream, parts)
+        parts: list[Chunk] = []
+        n_values = 0
+        for row in cursor:
+            chunk = _chunk(row)
+            parts += cut(self.stream, chunk, low_ns, high_ns)
+            n_values += chunk.n_samples * len(self.stream.channels)
+            if n_values >= _VALUES_AT_ONCE or len(parts) >= _CHUNKS_AT_ONCE:
+                yield from segments(self.stream, parts)
+                parts, n_values = [], 0
+        yield from segments(self.stream, parts)
 
     def extent(self, low_ns: int, high_ns: int) -> Extent | None:
         """Return how many samples have times in `[low_ns, high_ns)`, and the first and last of these times."""
