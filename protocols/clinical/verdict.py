@@ -33,6 +33,7 @@ _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
+_ROUNDING: Final = 1e-9  # far below any limit's last digit, far above what sums of floats lose
 _JUDGED_AS: Final = {
     "value": "",
     "low": "for the interval's lower end ",
@@ -74,7 +75,7 @@ class DesignVerdict:
         requirement = self.requirement
         if self.value is None or math.isnan(self.value) or requirement.limit is None:
             return False
-        return _COMPARE[requirement.comparison](self.value, requirement.limit)
+        return _holds(self.value, requirement.comparison, requirement.limit)
 
     def __str__(self) -> str:
         requirement = self.requirement
@@ -276,7 +277,7 @@ def judge(
         raise DefinitionError(f"{measurement.metric} without interval, expected one: {criterion.id} judges it")
     if bound is None or math.isnan(bound):
         return CriterionVerdict(criterion, measurement, Outcome.NOT_MEASURED, None)
-    meets_limit = bool(_COMPARE[criterion.comparison](judged, bound))  # numpy compares to its own
+    meets_limit = _holds(judged, criterion.comparison, bound)
     outcome = Outcome.PASS if meets_limit else Outcome.FAIL
     return CriterionVerdict(criterion, measurement, outcome, meets_limit, bound)
 
@@ -337,6 +338,13 @@ def _overall(criteria: Sequence[CriterionVerdict], *, sufficient: bool) -> Outco
         if outcome in outcomes:
             return outcome
     return Outcome.REPORTED
+
+
+def _holds(value: float, comparison: str, limit: float) -> bool:
+    """Return whether a value is on the right side of a limit; 38.2 - 37.9 is 0.3, as written, not as floats."""
+    if math.isclose(value, limit, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+        value = limit
+    return bool(_COMPARE[comparison](value, limit))  # numpy compares to its own
 
 
 def _no_case(verdict: CriterionVerdict) -> bool:
