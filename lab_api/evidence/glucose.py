@@ -37,6 +37,7 @@ _SECONDS_LAG: Final = "lag_s"
 """Figure of any pair of monitors; means nothing at a reading every few minutes."""
 _AROUND_S: Final = 7200.0
 """A meal's rise and fall; a sensor has 49 readings in it."""
+_LEAST_MGDL: Final = 36.0  # 2 mmol/L as mg/dL; as mmol/L, more than laboratories meet
 _LATER: Final = "the reference was taken after the device's reading"
 
 _Readings = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -84,11 +85,19 @@ def from_table(path: Path, protocol: ClinicalProtocol) -> Part:
     StoreError
         If the file cannot be read.
     DefinitionError
-        If the table has a mistake; names file, line and column.
+        If the table has a mistake; names file, line and column. So if all of its references are below 36 mg/dL:
+        no study has only those, and one in mmol/L has no others.
     """
     rows, sha256 = read_table(path, _NEEDED)
     rows = [_in_mgdl(row, f"{path.name}, line {number}") for number, row in enumerate(rows, start=2)]
-    return of_rows(rows, protocol, path=path, sha256=sha256)
+    part = of_rows(rows, protocol, path=path, sha256=sha256)
+    references = part.measured.reference[np.isfinite(part.measured.reference)]
+    if references.size and 0 < references.max() < _LEAST_MGDL:
+        raise DefinitionError(
+            f"{path.name}: references up to {references.max():.3g} mg/dL, "
+            "expected mg/dL, or mmol/L in a column unit"
+        )
+    return part
 
 
 def _in_mgdl(row: Row, where: str) -> Row:

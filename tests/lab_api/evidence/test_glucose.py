@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from lab_api.cli import main
 from lab_api.evaluation import clinical_protocol, evaluate
 from lab_api.evidence.records import Evidence
-from lab_api.evidence.sources import from_sessions
+from lab_api.evidence.sources import from_sessions, from_tables
 from lab_api.settings import Settings
 from lab_api.store.session_store import SessionDevice
 from lab_api.store.sqlite import SqliteSessionStore
 from protocols.clinical.verdict import Outcome, Verdict
+from protocols.errors import DefinitionError
 from protocols.samples import Channel, SampleBlock, Stream
 
 Floats = NDArray[np.float64]
@@ -203,3 +204,13 @@ def test_the_command_judges_a_session(
     said = capsys.readouterr().out
     assert said.startswith("INCONCLUSIVE: Integrated continuous glucose monitors")
     assert "sensor lag min 8" in said
+
+
+def test_a_table_in_mmol_per_litre_that_does_not_say_so_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("subject,reference,test\nS-1,5.5,5.6\nS-2,24.1,23.0\n")
+    protocol = clinical_protocol("iso-15197-2013")
+    with pytest.raises(DefinitionError, match=r"pairs.csv: references up to 24.1 mg/dL, expected mg/dL, or"):
+        from_tables([path], protocol)
+    path.write_text("subject,reference,test,unit\nS-1,5.5,5.6,mmol/L\nS-2,24.1,23.0,mmol/L\n")
+    assert from_tables([path], protocol).measured.reference.tolist() == pytest.approx([99.1001, 434.2386])
