@@ -35,6 +35,8 @@ TOLERANCE_PER_MIN: Final = 5
 SHORTEST_WINDOW_S: Final = 4.0
 """Two beats at 30 per min."""
 
+_WINDOW_S: Final = 8.0  # Zhang 2015
+_STEP_S: Final = 2.0
 _WALK_PER_MIN: Final = 3.0  # in _WALK_S: 95 % below 6; hearts under changing load move by up to 3 to 5
 _WALK_S: Final = 2.0
 _POWER: Final = 2.0  # evidence is an amplitude, likelihood a power
@@ -70,8 +72,8 @@ def heart_rate(
     accel: ArrayLike | None,
     *,
     rate_hz: float,
-    window_s: float = 8.0,
-    step_s: float = 2.0,
+    window_s: float = _WINDOW_S,
+    step_s: float = _STEP_S,
     lookahead_s: float | None = None,
 ) -> MotionHeartRate:
     """Return the mean heart rate of every window in 1/min.
@@ -119,10 +121,25 @@ def heart_rate(
 
 
 def mean_heart_rate_per_min(ppg: ArrayLike, accel: ArrayLike | None, *, rate_hz: float) -> float:
-    """Return the mean heart rate of a recording in 1/min, NaN if less than half of its windows have a rate."""
-    rates = heart_rate(ppg, accel, rate_hz=rate_hz).rate_per_min
-    known = np.isfinite(rates)
-    return float(rates[known].mean()) if known.any() and 2 * known.sum() >= known.size else float("nan")
+    """Return the mean heart rate of a recording in 1/min, NaN if less than half of its windows speak for one.
+
+    A window speaks for the rate tracked if its quality suffices, if the rate is 5 per min and more away from
+    either end of the range looked at, where what lies beyond piles up, and if the strongest evidence of the
+    window by itself is within 5 per min of it: a track through noise is smooth, and its windows do not agree.
+    The mean is over the windows of the first two kinds.
+    """
+    light, moving = as_channels(ppg, accel)
+    check_options(rate_hz, _WINDOW_S, _STEP_S, None)
+    starts, width = window_starts(light.shape[1], rate_hz=rate_hz, window_s=_WINDOW_S, step_s=_STEP_S)
+    rows = evidence(light, moving, starts, width, rate_hz=rate_hz)
+    tracker = Tracker(rate_hz, window_s=_WINDOW_S, step_s=_STEP_S, lookahead_s=None)
+    rates = record(np.concatenate([tracker.push(rows), tracker.flush()]), starts, width).rate_per_min
+    grid = Grid.of(rate_hz).rates_per_min
+    known = (rates >= grid[0] + TOLERANCE_PER_MIN) & (rates <= grid[-1] - TOLERANCE_PER_MIN)  # no NaN is
+    alone = grid[np.nan_to_num(rows).argmax(axis=1)]
+    spoken = known & (np.abs(alone - rates) <= TOLERANCE_PER_MIN)
+    enough = known.any() and 2 * int(spoken.sum()) >= known.size
+    return float(rates[known].mean()) if enough else float("nan")
 
 
 def as_channels(ppg: ArrayLike, accel: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any] | None]:

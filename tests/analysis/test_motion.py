@@ -156,6 +156,28 @@ def test_noise_has_a_rate_in_few_windows_only(rng: np.random.Generator) -> None:
     assert np.isnan(mean_heart_rate_per_min(rng.standard_normal(40_000), None, rate_hz=125.0))
 
 
+@pytest.mark.parametrize("rate_hz", [50.0, 125.0])
+@pytest.mark.parametrize("kind", ["white", "random walk"])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_of_a_still_wearer_has_no_mean_rate(seed: int, kind: str, rate_hz: float) -> None:
+    noise = np.random.default_rng(seed)
+    n = round(300 * rate_hz)
+    light = noise.standard_normal((1, n))
+    accel = np.array([[0.0], [0.0], [9.81]]) + 0.01 * noise.standard_normal((3, n))
+    light = np.cumsum(light, axis=1) if kind == "random walk" else light
+    assert np.isnan(mean_heart_rate_per_min(light, accel, rate_hz=rate_hz))
+
+
+@pytest.mark.shared_data
+def test_recordings_keep_their_mean_rate(cup: dict[str, tuple[Floats, Floats, Floats]]) -> None:
+    for name, (light, accel, truth) in cup.items():
+        mean = mean_heart_rate_per_min(light, accel, rate_hz=125.0)
+        if name == "TEST_S01_T01":  # nothing of the heart is seen in most of it
+            assert np.isnan(mean)
+        else:  # windows without a rate are mostly at the start, where the heart is slower
+            assert mean == pytest.approx(truth.mean(), abs=5.0)
+
+
 @pytest.mark.parametrize("kind", ["constant", "missing", "railed"])
 def test_light_without_a_pulse_gives_nan(rng: np.random.Generator, kind: str) -> None:
     light, accel, _ = run_of(rng)
