@@ -19,6 +19,7 @@ from scipy import ndimage, signal
 
 from analysis import steps
 from analysis.arrays import as_positive, as_signal
+from analysis.filters import band_pass
 from analysis.intervals import mask_of
 from analysis.step_frequency import GRAVITY_MPS2, WINDOW_S
 from protocols.errors import SignalError
@@ -30,6 +31,9 @@ TWO_STEPS = (1.5, 2.5)  # a gap of so many of the steps around has lost one: the
 STEPS_AROUND = 7  # whose median is the step; three lost ones among them do not change it
 STRIDE_S = (0.2, 3.0)  # strides outside are no strides: Mobilise-D, Kluge et al. (2021)
 SIDE_HZ = (0.5, 2.0)  # Ullrich et al. (2021)
+FEWEST_CONTACTS = 10  # of a recording: eight strides; a bump in the road makes fewer
+WALKING_HZ = (0.5, 10.0)  # without posture; 98 % of the power of walking, at the foot: Antonsson & Mann (1985)
+LEAST_SMOOTH = 0.5  # more of a walk than of anything else
 # Soltani et al. (2021): see `step_lengths_m`
 ACCEL_HIGHPASS_HZ = 0.1
 SPEED_HIGHPASS_HZ = 1.0
@@ -213,19 +217,42 @@ def walking_speed_mps(accel: ArrayLike, *, rate_hz: float, leg_length_m: float) 
 
 
 def cadence(accel_x: ArrayLike, accel_y: ArrayLike, accel_z: ArrayLike, *, rate_hz: float) -> float:
-    """Return the steps per minute while walking; NaN below three strides."""
+    """Return the steps per minute while walking; NaN below ten contacts, three strides, or in noise.
+
+    Noise: more than half of the power above 0.5 Hz while walking lies above 10 Hz.
+    """
     accel = steps.stacked(accel_x, accel_y, accel_z)
-    return cadence_per_min(initial_contacts(accel, rate_hz=rate_hz), rate_hz=rate_hz)
+    return cadence_per_min(_contacts_of_recording(accel, rate_hz), rate_hz=rate_hz)
 
 
 def median_stride_time_ms(
     accel_x: ArrayLike, accel_y: ArrayLike, accel_z: ArrayLike, *, rate_hz: float
 ) -> float:
-    """Return the median stride time in ms; NaN below three strides."""
+    """Return the median stride time in ms; NaN as `cadence`."""
     accel = steps.stacked(accel_x, accel_y, accel_z)
-    stride_s = stride_times_s(initial_contacts(accel, rate_hz=rate_hz), rate_hz=rate_hz)
+    stride_s = stride_times_s(_contacts_of_recording(accel, rate_hz), rate_hz=rate_hz)
     stride_s = stride_s[np.isfinite(stride_s)]
     return float(1000 * np.median(stride_s)) if stride_s.size >= 3 else float("nan")
+
+
+def _contacts_of_recording(accel: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
+    """Return the initial contacts, none where they are too few or the movement is too rough for walking."""
+    force, rate = _check(accel, rate_hz)
+    bouts = steps.walking_bouts(force, rate_hz=rate, worn="trunk")
+    contacts = initial_contacts(force, rate_hz=rate, bouts=bouts)
+    if contacts.size < FEWEST_CONTACTS or not _is_smooth(force, bouts, rate):
+        return contacts[:0]
+    return contacts
+
+
+def _is_smooth(force: NDArray[np.float64], bouts: NDArray[np.int64], rate_hz: float) -> bool:
+    """Return whether half of the power of movement lies below 10 Hz; true where the rate leaves no more."""
+    if rate_hz <= 2 * WALKING_HZ[1]:
+        return True
+    walking = mask_of(bouts, force.shape[1])
+    moving = band_pass(force, rate_hz=rate_hz, passband_hz=(WALKING_HZ[0], None))
+    slowly = band_pass(moving, rate_hz=rate_hz, passband_hz=(None, WALKING_HZ[1]))
+    return bool(np.nansum(slowly[:, walking] ** 2) >= LEAST_SMOOTH * np.nansum(moving[:, walking] ** 2))
 
 
 def _check(accel: ArrayLike, rate_hz: float) -> tuple[NDArray[np.float64], float]:

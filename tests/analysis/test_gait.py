@@ -192,6 +192,30 @@ def test_figures_of_a_recording_and_nan_where_nobody_walks() -> None:
         assert np.isnan(walking_speed_mps(still, rate_hz=RATE_HZ, leg_length_m=LEG_M))
 
 
+@pytest.mark.parametrize("rate_hz", [50.0, 100.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_and_a_few_steps_have_no_figure(seed: int, rate_hz: float) -> None:
+    noise = 2.0 * np.random.default_rng(seed).standard_normal((3, round(300 * rate_hz)))
+    noise += np.array([[9.81], [0.0], [0.0]])
+    assert initial_contacts(noise, rate_hz=rate_hz).size > 10
+    few = walk(1.3)
+    few[0, :1000] = few[0, 1600:] = 9.80665  # six seconds
+    assert 5 <= initial_contacts(few, rate_hz=RATE_HZ).size < 10
+    for figure in (cadence, median_stride_time_ms):
+        assert np.isnan(figure(*noise, rate_hz=rate_hz))
+        assert np.isnan(figure(*few, rate_hz=RATE_HZ))
+
+
+@pytest.mark.shared_data
+def test_recordings_keep_their_figures(trials: list[Any]) -> None:
+    for trial in trials:
+        accel = trial.SU.LowerBack.Acc.T * 9.80665
+        contacts = initial_contacts(accel, rate_hz=RATE_HZ)
+        assert cadence(*accel, rate_hz=RATE_HZ) == cadence_per_min(contacts, rate_hz=RATE_HZ)
+        median_s = np.nanmedian(stride_times_s(contacts, rate_hz=RATE_HZ))
+        assert median_stride_time_ms(*accel, rate_hz=RATE_HZ) == pytest.approx(1000 * median_s)
+
+
 def test_missing_samples_take_their_steps_out() -> None:
     accel = walk(1.8)
     contacts = initial_contacts(accel, rate_hz=RATE_HZ)
