@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.arrays import as_positive
+from analysis.arrays import as_positive, as_times_ns
 from analysis.glucose_grid import as_glucose_mgdl, as_readings, step_of
 
 LEAST_WEAR_PERCENT: Final = 70.0
@@ -214,7 +214,8 @@ def cgm_summary(glucose_mgdl: ArrayLike, *, times_ns: ArrayLike) -> CgmSummary:
     Returns
     -------
     `days` is the time from the first to the last reading, `wear_percent` the readings over those there would be
-    at the sensor's interval. `sufficient` tells whether 14 days were worn for 70 % of the time.
+    at the sensor's interval from the first to the last time, missing readings included. `sufficient` tells
+    whether 14 days were worn for 70 % of the time.
 
     References
     ----------
@@ -224,7 +225,8 @@ def cgm_summary(glucose_mgdl: ArrayLike, *, times_ns: ArrayLike) -> CgmSummary:
     values, times = as_readings(glucose_mgdl, times_ns=times_ns)
     step_min = step_of(times) if values.size > 1 else 5
     span_min = (times[-1] - times[0]) / _MINUTE_NS if values.size else 0.0
-    expected = round(span_min / step_min) + 1
+    given = as_times_ns(times_ns, name="times_ns")
+    expected = round((given[-1] - given[0]) / _MINUTE_NS / step_min) + 1 if values.size else 0
     wear = min(100.0, 100.0 * values.size / expected) if values.size else float("nan")
     days = float(span_min / _DAY_MIN)
     return CgmSummary(

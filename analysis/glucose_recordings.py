@@ -23,15 +23,15 @@ def recording_figure(figure: Callable[[_Floats], ArrayLike]) -> Callable[..., fl
     """Return a function of a recording's readings, `(glucose_mgdl, *, times_ns) -> float`.
 
     It is `figure` of the readings that are there, NaN where the sensor was active for less than 70 % of the
-    time from the first to the last reading, or for less than a day. It raises `SignalError` where half of the
-    readings are below 36: those are mmol/L.
+    time from the first to the last time given, or if its readings span less than a day. It raises `SignalError`
+    where half of the readings are below 36: those are mmol/L.
     """
 
     def of_recording(glucose_mgdl: ArrayLike, *, times_ns: ArrayLike) -> float:
-        values, times = as_readings(glucose_mgdl, times_ns=times_ns)
+        values, _ = as_readings(glucose_mgdl, times_ns=times_ns)
         if values.size and np.median(values) < _LEAST_MEDIAN_MGDL:
             raise SignalError(f"glucose_mgdl of median {np.median(values):.3g}, expected mg/dL, not mmol/L")
-        summary = glucose.cgm_summary(values, times_ns=times)
+        summary = glucose.cgm_summary(glucose_mgdl, times_ns=times_ns)
         enough = summary.wear_percent >= glucose.LEAST_WEAR_PERCENT and summary.days >= _LEAST_DAYS
         return float(np.asarray(figure(values))) if enough else float("nan")
 

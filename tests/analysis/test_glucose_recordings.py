@@ -54,6 +54,20 @@ def test_a_sensor_worn_too_little_or_for_part_of_a_day_has_none(
     assert np.isnan(glucose_recordings.recording_wear_percent([], times_ns=[]))
 
 
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_missing_readings_at_either_end_count_against_wear(
+    readings: tuple[np.ndarray, np.ndarray], at_the_end: bool
+) -> None:
+    values, times_ns = readings
+    lacking = np.arange(values.size) >= 432 if at_the_end else np.arange(values.size) < 432
+    half = np.where(lacking, np.nan, values)
+    assert glucose_recordings.recording_wear_percent(half, times_ns=times_ns) == 50.0
+    assert glucose_recordings.recording_wear_percent(half[~lacking], times_ns=times_ns[~lacking]) == 100.0
+    for recorded in FIGURES:
+        assert np.isnan(recorded(half, times_ns=times_ns))
+        assert np.isfinite(recorded(half[~lacking], times_ns=times_ns[~lacking]))
+
+
 def test_a_recording_in_mmol_per_litre_is_refused() -> None:
     times_ns = np.arange(2 * 288) * 5 * MINUTE_NS
     with pytest.raises(SignalError, match="not mmol/L"):
