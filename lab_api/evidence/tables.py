@@ -32,6 +32,7 @@ from protocols.errors import DefinitionError, StoreError
 
 MAX_LINES: Final = 1_000_000
 _NEEDED: Final = ("subject", "reference", "test")
+_NO_SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
 _OWN: Final = (*_NEEDED, "quantity", "unit", "time", "session")
 
 Row = Mapping[str, str]
@@ -76,8 +77,9 @@ def parse_table(content: bytes, needed: Sequence[str], *, name: str) -> list[Row
         if lacking or len(set(names)) != len(names):
             wanted = f"{', '.join(needed)} among them, each once"
             given = ", ".join(filter(None, names)) or "none"
-            if len(names) == 1 and ";" in given:
-                wanted = "commas between them, and points in decimals: a table saved with semicolons is refused"
+            separator = next((s for s in _NO_SEPARATORS if len(names) == 1 and s in given), None)
+            if separator:
+                wanted = f"commas between them, not {_NO_SEPARATORS[separator]}, and points in decimals"
             raise DefinitionError(f"{name}, line 1: columns {given}, expected {wanted}")
         for values in reader:
             if not any(value.strip() for value in values):
@@ -213,7 +215,7 @@ def _number_or_none(text: str) -> float | None:
     if not text:
         return math.nan
     try:
-        return float(text)
+        return float(text) if "_" not in text else None  # Python's 1_0 is nobody's 10
     except ValueError:
         return None
 

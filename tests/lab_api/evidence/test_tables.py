@@ -78,6 +78,8 @@ def test_two_quantities_stand_in_one_table(tmp_path: Path) -> None:
         ),
         ("", "pairs.csv, line 1: columns none, expected subject"),
         ("subject;reference;test\nS-1;90,5;91\n", "line 1: columns subject;reference;test, expected commas"),
+        ("subject\treference\ttest\nS-1\t90\t91\n", "expected commas between them, not tabs, and points"),
+        ("subject,reference,test\nS-1,1_0,91\n", "line 2: reference = '1_0', expected a number"),
         ('subject,reference,test\nS-1,"90,5",91\n', "reference = '90,5', expected a number such as 97.5"),
         ("subject,reference,test\nS-1,1\n", "pairs.csv, line 2: 2 values, expected 3"),
         ("subject,reference,test\nS-1,high,1\n", "pairs.csv, line 2: reference = 'high', expected a number"),
