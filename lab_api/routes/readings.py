@@ -15,6 +15,7 @@ from lab_api.evidence.quantities import QUANTITIES
 from lab_api.evidence.tables import parse_table, time_ns
 from lab_api.manual_readings import GATEWAY, MAX_READINGS, ManualReading, enter
 from lab_api.problems import problem_responses
+from lab_api.report.phrases import Phrases
 from lab_api.routes.forms import POLICY, STYLE, check_form
 from lab_api.routes.session_id import SessionId
 from lab_api.state import LabState
@@ -22,6 +23,7 @@ from protocols.errors import DefinitionError
 
 router = APIRouter(prefix="/sessions/{session_id}/readings/{device}", tags=["readings"])
 
+_SAY: Final = Phrases("en")
 _PROBLEMS: Final = problem_responses("invalid-request", "session-not-found", "store-unavailable")
 
 Device = Annotated[
@@ -112,7 +114,7 @@ def show_form(session_id: SessionId, device: Device, lab: LabState, said: str = 
     """Return a form for one reading, for a browser."""
     session = lab.store.session(session_id)
     options = "".join(
-        f'<option value="{quantity.name} {unit}">{quantity.name.replace("_", " ")} ({unit})</option>'
+        f'<option value="{quantity.name} {unit}">{quantity.name.replace("_", " ")} ({_SAY(unit)})</option>'
         for quantities in QUANTITIES.values()
         for quantity in quantities
         for unit in quantity.units
@@ -123,7 +125,7 @@ def show_form(session_id: SessionId, device: Device, lab: LabState, said: str = 
         f"<p>Session {escape(session.id)}, subject {escape(session.subject)}, by {escape(device)}</p>"
         f'<p role="status">{escape(said[:200])}</p>'
         '<form method="post"><label for="quantity">Quantity</label>'
-        f'<select id="quantity" name="quantity">{options}</select>'
+        f'<select id="quantity" name="quantity" required><option value="">choose</option>{options}</select>'
         '<label for="value">Value</label><input id="value" name="value" inputmode="decimal" required>'
         '<label for="time">Time (UTC; empty for now)</label><input id="time" name="time" '
         'placeholder="2026-09-21T09:30:00+00:00"><button>Keep</button></form></body></html>\n'

@@ -126,6 +126,8 @@ def test_the_form_keeps_a_reading_and_says_so(
     assert page.status_code == 200
     assert "subject S-001" in page.text
     assert "script" not in page.text
+    assert 'required><option value="">choose</option>' in page.text  # nobody enters a pressure as SpO2 unasked
+    assert '<option value="sbp mm[Hg]">sbp (mmHg)</option>' in page.text
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
     kept = client.post(path, data={"quantity": "sbp mm[Hg]", "value": "124,5", "time": iso(60)})
     assert kept.status_code == 303
