@@ -35,7 +35,7 @@ _PER_DEG: Final = 100.0
 
 
 def accuracy(study: PairedStudy, statistics: Statistics) -> Estimate:
-    """Return Arms in percent, with its interval by bootstrap of the subjects and its parts in every band."""
+    """Return Arms in percent, with its interval by subject and its parts in every band."""
     found = root_mean_square(_QUANTITY)(study, statistics)
     pairs = usable_by(study.of(_QUANTITY), statistics)
     details = {**found.details, **_by_band(pairs, statistics)}

@@ -108,7 +108,12 @@ def sd_of_differences(quantity: str) -> PairedMetric:
 
 def root_mean_square(quantity: str) -> PairedMetric:
     """Return the metric of the root mean square of the differences, which includes the bias."""
-    return _of_sums(quantity, lambda s: np.stack([_ones(s), s.differences**2]), lambda t: np.sqrt(t[1] / t[0]))
+    return _of_sums(
+        quantity,
+        lambda s: np.stack([_ones(s), s.differences**2]),
+        lambda t: np.sqrt(t[1] / t[0]),
+        scale="log",
+    )
 
 
 def mean_absolute_difference(quantity: str) -> PairedMetric:
