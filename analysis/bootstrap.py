@@ -18,8 +18,8 @@ from scipy import special
 
 from protocols.errors import SignalError
 
-_DRAWN_AT_ONCE: Final = 1 << 16  # half a megabyte of look-ups, which stays in the processor's cache
-_LARGEST_TABLE: Final = 1 << 16  # sums of two subjects, likewise: up to 256 subjects
+_DRAWN_AT_ONCE: Final = 1 << 17  # two megabytes of look-ups at most
+_LARGEST_TABLE: Final = 1 << 16  # sums of two subjects: up to 256, so that four fit into 32 bits
 
 Floats = NDArray[np.float64]
 
@@ -64,12 +64,17 @@ def resampled_sums(values: Floats, subject: ArrayLike, *, replicates: int, seed:
     """
     per_subject = _sums_per_subject(values, subject_numbers(subject, values.shape[-1]))
     n_subjects = per_subject.shape[1]
-    rng = np.random.default_rng(seed)
+    if n_subjects == 0:
+        return np.zeros((values.shape[0], replicates))
+    # what every subject has alike, such as its number of pairs, no sample has otherwise
+    alike = (per_subject == per_subject[:, :1]).all(axis=1)
     sums = np.empty((values.shape[0], replicates))
-    block = max(1, _DRAWN_AT_ONCE // max(1, n_subjects))
-    for start in range(0, replicates, block):
-        end = min(start + block, replicates)
-        sums[:, start:end] = _drawn_sums(per_subject, end - start, rng)
+    sums[alike] = n_subjects * per_subject[alike, :1]
+    if alike.all():
+        return sums
+    drawn = _drawn_sums(_two_by_two(per_subject[~alike]), replicates, np.random.default_rng(seed))
+    for k, row in enumerate(np.flatnonzero(~alike)):
+        sums[row] = (drawn.imag if k % 2 else drawn.real)[k // 2]
     return sums
 
 
@@ -161,25 +166,54 @@ def bca_interval(value: float, resampled: Floats, left_out: Floats, level: float
     return float(low), float(high)
 
 
-def _drawn_sums(per_subject: Floats, replicates: int, rng: np.random.Generator) -> Floats:
-    """Return sums over as many draws as there are subjects, shape (n_quantities, replicates).
+def _two_by_two(rows: Floats) -> NDArray[np.complex128]:
+    """Return two rows as the real and the imaginary parts of one, so that a look-up finds both."""
+    joined = np.zeros((-(-rows.shape[0] // 2), rows.shape[1]), dtype=np.complex128)
+    joined.real, joined.imag[: rows.shape[0] // 2] = rows[0::2], rows[1::2]
+    return joined
 
-    Few subjects are drawn two at a time, from a table of the sums of all ordered pairs of them: the same draws,
-    half the random numbers and look-ups.
+
+def _drawn_sums(
+    per_subject: NDArray[np.complex128], replicates: int, rng: np.random.Generator
+) -> NDArray[np.complex128]:
+    """Return sums over as many draws as there are subjects, shape (n_rows, replicates).
+
+    Few subjects are drawn four at a time, as a number below n^4 whose halves are two ordered pairs of them, and
+    looked up in a table of the sums of all pairs: the same chances, fewer random numbers and look-ups.
     """
     n_subjects = per_subject.shape[1]
-    if n_subjects**2 > _LARGEST_TABLE:
-        drawn = rng.integers(0, n_subjects, size=(n_subjects, replicates))
-        return np.stack([row.take(drawn).sum(axis=0) for row in per_subject])
-    twos = rng.integers(0, n_subjects**2, size=(n_subjects // 2, replicates))
-    one = rng.integers(0, n_subjects, size=replicates) if n_subjects % 2 else None
-    sums = np.empty((per_subject.shape[0], replicates))
-    found = np.empty(twos.shape)  # one for all rows: fresh memory costs more than the look-up
-    for row, total in zip(per_subject, sums, strict=True):
-        (row[:, None] + row).ravel().take(twos, out=found, mode="clip").sum(axis=0, out=total)
-        if one is not None:
-            total += row.take(one)
+    in_pairs = n_subjects**2 <= _LARGEST_TABLE
+    tables = [(row[:, None] + row).ravel() for row in per_subject] if in_pairs else per_subject
+    n_found = n_subjects // 2 if in_pairs else n_subjects
+    n_drawn = 2 * -(-n_subjects // 4) if in_pairs else n_subjects
+    block = max(1, min(replicates, _DRAWN_AT_ONCE // n_subjects))
+    sums = np.empty((per_subject.shape[0], replicates), dtype=np.complex128)
+    # one piece of memory for all blocks: fresh pages cost more than what is done in them
+    memory = np.empty((2 * n_found + n_drawn) * block)
+    found_memory = memory[: 2 * n_found * block].view(np.complex128)
+    drawn_memory = memory[2 * n_found * block :].view(np.intp)
+    # a Python loop over blocks, whose look-ups stay in the cache
+    for start in range(0, replicates, block):
+        size = min(block, replicates - start)
+        found = found_memory[: n_found * size].reshape(n_found, size)
+        drawn = drawn_memory[: n_drawn * size].reshape(n_drawn, size)
+        if in_pairs:
+            _draw_pairs(drawn, n_subjects, rng)
+        else:
+            drawn[:] = rng.integers(0, n_subjects, size=drawn.shape)
+        for row, table, total in zip(per_subject, tables, sums[:, start : start + size], strict=True):
+            table.take(drawn[:n_found], out=found, mode="clip").sum(axis=0, out=total)
+            if in_pairs and n_subjects % 2:
+                total += row.take(drawn[n_found] // n_subjects)  # the first of one more pair
     return sums
+
+
+def _draw_pairs(pairs: NDArray[np.intp], n_subjects: int, rng: np.random.Generator) -> None:
+    """Fill `pairs`, of an even number of rows, with ordered pairs of subjects as numbers below n^2."""
+    half, n_pairs = pairs.shape[0] // 2, np.uint32(n_subjects**2)
+    fours = rng.integers(0, n_subjects**4, size=(half, pairs.shape[1]), dtype=np.uint32)
+    first = fours // n_pairs  # np.divmod takes four times as long
+    pairs[:half], pairs[half:] = first, fours - first * n_pairs
 
 
 def _sums_per_subject(values: Floats, numbers: NDArray[np.intp]) -> Floats:

@@ -30,6 +30,41 @@ def test_resampled_sums_are_sums_over_drawn_subjects() -> None:
     )
 
 
+@pytest.mark.parametrize("n_subjects", [2, 3, 4, 5, 85, 256, 257, 300])
+def test_samples_hold_as_many_subjects_as_there_are_each_as_often(n_subjects: int) -> None:
+    subject = np.repeat(np.arange(n_subjects), 2)
+    rows = np.stack([np.ones(subject.size), *(subject == who for who in (0, 1, n_subjects - 1)), subject])
+    ones, first, second, last, numbers = resampled_sums(rows, subject, replicates=6000, seed=3)
+    assert (ones == 2 * n_subjects).all()
+    assert set(first.tolist()) <= set(range(0, 2 * n_subjects + 1, 2))  # always with both of its values
+    chance = 1.0 / n_subjects
+    for times in (first / 2, second / 2, last / 2):  # binomial, n draws of chance 1 / n
+        assert times.mean() == pytest.approx(1.0, abs=4.5 / np.sqrt(6000))
+        assert times.var() == pytest.approx(1.0 - chance, abs=0.12)
+    mean = (n_subjects - 1) / 2
+    error = np.sqrt((n_subjects**2 - 1) / 12 / n_subjects)
+    assert (numbers / 2 / n_subjects).mean() == pytest.approx(mean, abs=4.5 * error / np.sqrt(6000))
+    assert (numbers / 2 / n_subjects).std() == pytest.approx(error, rel=0.05)
+    if n_subjects > 2:
+        together = np.corrcoef(first, second)[0, 1]  # of two cells of a multinomial
+        assert together == pytest.approx(-1.0 / (n_subjects - 1), abs=4.5 / np.sqrt(6000))
+
+
+def test_no_subject_sums_to_nothing_and_one_to_itself() -> None:
+    assert (
+        resampled_sums(np.zeros((2, 0)), np.array([], dtype=str), replicates=3, seed=0).tolist()
+        == [[0.0] * 3] * 2
+    )
+    assert resampled_sums(np.array([[1.0, 2.5]]), ["a", "a"], replicates=2, seed=0).tolist() == [[3.5, 3.5]]
+
+
+def test_a_missing_sum_of_one_row_leaves_the_others_alone() -> None:
+    rows = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, 3.0], [np.inf, 2.0, 3.0]])
+    of_all = resampled_sums(rows, [1, 2, 3], replicates=200, seed=1)
+    alone = resampled_sums(rows[1:2], [1, 2, 3], replicates=200, seed=1)
+    assert np.array_equal(of_all[1], alone[0])
+
+
 def test_undefined_replicates_are_left_out_of_the_interval() -> None:
     low, high = percentile_interval(np.array([np.nan, *range(101)], dtype=float), 0.95)
     assert (low, high) == pytest.approx((2.5, 97.5))
