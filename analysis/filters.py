@@ -58,6 +58,7 @@ _MAINS_SEGMENT_S: Final = 4.0  # resolves 0.25 Hz
 _MAINS_BAND_HZ: Final = 1.0  # either side: holds the main lobe of the Hann window and the mains' deviation
 _MAINS_SURROUND_HZ: Final = 4.0  # either side: what the line must stand out from
 _MAINS_RATIO: Final = 10.0  # 10 dB; chance leaves the mean of 8 bins within a factor 4 even of one segment
+_LOWEST_EDGE: Final = 1e-6  # of the rate: double precision leaves 1e-4 of a steady level there, soon all
 _FILTERED_AT_ONCE: Final = 1 << 18  # samples: what a pass needs beside its result stays small
 _HOLD_S: Final = 0.1  # a shorter gap costs a live display less than a fresh start would
 _MOTION_WINDOW_S: Final = 8.0  # the window of Zhang 2015 (TROIKA): motion is taken as steady within it
@@ -83,7 +84,8 @@ def band_pass(samples: ArrayLike, *, rate_hz: float, passband_hz: Passband) -> _
     Raises
     ------
     SignalError
-        If there is no time axis, values are infinite, or the edges do not ascend below half the rate.
+        If there is no time axis, values are infinite, or the edges do not ascend from a millionth of the rate
+        to below half of it.
 
     References
     ----------
@@ -123,7 +125,7 @@ def mains_frequency_hz(samples: ArrayLike, *, rate_hz: float) -> _Floats:
     samples, rate_hz = as_signal(samples, name="samples"), as_positive(rate_hz, name="rate_hz", unit="Hz")
     segment = round(_MAINS_SEGMENT_S * rate_hz)
     ratios = np.zeros((len(_MAINS_HZ), *samples.shape[:-1]))
-    if samples.shape[-1] >= segment >= 2:
+    if samples.size and samples.shape[-1] >= segment >= 2:
         frequencies_hz, power = signal.welch(
             bridged(samples), rate_hz, nperseg=segment, noverlap=0, detrend="linear"
         )
@@ -153,7 +155,7 @@ def remove_mains(samples: ArrayLike, *, rate_hz: float, mains_hz: float | None =
     Raises
     ------
     SignalError
-        As `band_pass`, or if `mains_hz` is not below half the rate.
+        As `band_pass`, or if `mains_hz` is below a millionth of the rate or not below half of it.
 
     References
     ----------
@@ -244,7 +246,7 @@ class StreamingFilter:
     Raises
     ------
     SignalError
-        If the edges do not ascend below half the rate, or the mains is not below it.
+        If the edges do not ascend from a millionth of the rate to below half of it, or the mains is not within.
     """
 
     def __init__(self, *, rate_hz: float, passband_hz: Passband, mains_hz: float | None = None) -> None:
@@ -300,7 +302,8 @@ class StreamingFilter:
             raise SignalError(f"chunk of shape {samples.shape}, expected {(*self._shape, 'n')} as before")
         filtered = np.empty(samples.shape, dtype=np.float64)
         n_rows = math.prod(self._shape)
-        rows, rows_out = samples.reshape(n_rows, -1), filtered.reshape(n_rows, -1)
+        shape = (n_rows, samples.shape[-1])  # rows may be none
+        rows, rows_out = samples.reshape(shape), filtered.reshape(shape)
         if samples.shape[-1]:
             for row in range(n_rows):  # each channel has gaps of its own
                 rows_out[row] = self._push_row(row, rows[row].astype(np.float64))
@@ -397,6 +400,7 @@ def _sections(passband_hz: Passband, rate_hz: float, *, n_passes: int) -> _Float
         raise SignalError(
             f"passband_hz={passband_hz!r} at {rate_hz} Hz, expected ascending edges below {rate_hz / 2} Hz"
         )
+    _check_edge(edges[0], rate_hz, name="passband_hz")
     spread = (2.0 ** (1.0 / n_passes) - 1.0) ** (1.0 / (2 * _ORDER))
     sections = []
     for edge_hz, kind, factor in ((low_hz, "highpass", spread), (high_hz, "lowpass", 1.0 / spread)):
@@ -407,10 +411,17 @@ def _sections(passband_hz: Passband, rate_hz: float, *, n_passes: int) -> _Float
     return np.concatenate(sections)
 
 
+def _check_edge(edge_hz: float, rate_hz: float, *, name: str) -> None:
+    lowest_hz = _LOWEST_EDGE * rate_hz
+    if edge_hz < lowest_hz:
+        raise SignalError(f"{name} of {edge_hz} Hz at {rate_hz} Hz, expected at least {lowest_hz} Hz")
+
+
 def _notches(mains_hz: float, rate_hz: float) -> _Floats:
     mains_hz = as_positive(mains_hz, name="mains_hz", unit="Hz")
     if mains_hz >= rate_hz / 2:
         raise SignalError(f"mains_hz={mains_hz!r} at {rate_hz} Hz, expected less than half of it")
+    _check_edge(mains_hz, rate_hz, name="mains_hz")
     lines_hz = [k * mains_hz for k in range(1, _N_HARMONICS + 1) if k * mains_hz < rate_hz / 2]
     return np.concatenate(
         [signal.tf2sos(*signal.iirnotch(line_hz, line_hz / _NOTCH_HZ, fs=rate_hz)) for line_hz in lines_hz]

@@ -171,11 +171,35 @@ def test_rows_gaps_dtypes_orders_and_scale(
         (lambda: band_pass(3.0, rate_hz=250.0, passband_hz=(1, 2)), "time axis"),
         (lambda: remove_mains(TIMES_S, rate_hz=90.0, mains_hz=50.0), "mains_hz=50.0"),
         (lambda: StreamingFilter(rate_hz=250.0, passband_hz=(0.5, 40.0)).delay_s(125.0), "at_hz=125.0"),
+        (lambda: band_pass(TIMES_S, rate_hz=1e9, passband_hz=(0.5, 40.0)), "at least 1000.0 Hz"),
+        (lambda: filter_causal(TIMES_S, rate_hz=1e9, passband_hz=(None, 40.0)), "at least 1000.0 Hz"),
+        (lambda: remove_mains(TIMES_S, rate_hz=1e9, mains_hz=50.0), "at least 1000.0 Hz"),
     ],
 )
 def test_misuse_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(SignalError, match=message):
         call()
+
+
+@pytest.mark.parametrize("shape", [(0, 1000), (3, 0, 1000), (0, 0), (2, 0)])
+def test_no_rows_or_no_samples_give_none(shape: tuple[int, ...]) -> None:
+    none = np.empty(shape)
+    for filtered in (
+        band_pass(none, rate_hz=200.0, passband_hz=(0.5, 40.0)),
+        filter_causal(none, rate_hz=200.0, passband_hz=(0.5, 40.0), mains_hz=50.0),
+        remove_mains(none, rate_hz=200.0),
+    ):
+        assert filtered.shape == shape
+    found_hz = mains_frequency_hz(none, rate_hz=200.0)
+    assert found_hz.shape == shape[:-1]
+    assert np.isnan(found_hz).all()
+
+
+def test_an_edge_of_a_millionth_of_the_rate_still_holds_a_level() -> None:
+    level = np.full(20_000, 3.0)
+    for filtered in (band_pass, filter_causal):
+        low = filtered(level, rate_hz=1e6, passband_hz=(None, 1.0))
+        np.testing.assert_allclose(low, level, rtol=1e-4)  # as stated beside the limit
 
 
 def test_a_stream_keeps_its_shape() -> None:
