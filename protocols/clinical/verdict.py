@@ -40,14 +40,14 @@ _JUDGED_AS: Final = {
     "high": "for the interval's upper end ",
 }
 _UNSURE: Final = {
-    "secondary": "From public secondary text, the standard itself not read",
-    "unconfirmed": "From memory, to be confirmed against the standard",
-    "lab": "Set by the lab, not by the standard",
+    "secondary": "From public secondary text, the standard itself not read:",
+    "unconfirmed": "From memory, to be confirmed against the standard:",
+    "lab": "Set by the lab, not by the standard:",
 }
 _UNSURE_FR: Final = {
-    "secondary": "D'après un texte public secondaire, la norme elle-même n'a pas été lue",
-    "unconfirmed": "De mémoire, à confirmer dans la norme",
-    "lab": "Fixé par le laboratoire, pas par la norme",
+    "secondary": "D'après un texte public secondaire, la norme elle-même n'a pas été lue :",
+    "unconfirmed": "De mémoire, à confirmer dans la norme :",
+    "lab": "Fixé par le laboratoire, pas par la norme :",
 }
 """Confidence in a rule -> what is said of it."""
 
@@ -209,7 +209,7 @@ class Verdict:
         for confidence, says in unsure.items():
             names = [name for name, provenance in rules if provenance.confidence == confidence]
             if names:
-                cautions.append(f"{says}: {', '.join(names)}.")
+                cautions.append(f"{says} {', '.join(names)}.")
         return tuple(cautions)
 
     def __str__(self) -> str:

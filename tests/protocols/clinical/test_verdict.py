@@ -173,7 +173,9 @@ def test_cautions_name_status_and_rules_that_are_not_the_standards_own_text() ->
         criteria=(LIMIT, replace(REPORT, provenance=lab)),
         notes=("Mind the gap.",),
     )
-    cautions = judge_protocol(protocol, ENOUGH, [GOOD, BIAS]).cautions
+    verdict = judge_protocol(protocol, ENOUGH, [GOOD, BIAS])
+    cautions = verdict.cautions
+    assert "Fixé par le laboratoire, pas par la norme : bias." in verdict.cautions_fr
     assert cautions[0] == "A protocol was superseded by B 2026."
     assert "Mind the gap." in cautions
     assert "From memory, to be confirmed against the standard: subjects." in cautions
