@@ -39,6 +39,10 @@ _ECG_ALIKE: Final = 0.66  # Orphanidou 2015: least mean correlation with the tem
 _PPG_ALIKE: Final = 0.86  # and PPG
 _LOWEST_QRS_SHARE: Final = 0.5  # Li 2008: the QRS band holds 0.5 to 0.8 of 5-40 Hz; less is muscle or mains
 _LEAST_KURTOSIS: Final = 5.0  # Li 2008: peaky; noise is at 3
+_PPG_BAND_HZ: Final = (0.5, 8.0)  # `PASSBANDS["ppg"]`
+_LEAST_IN_BAND: Final = (
+    0.01  # hum of ten times the pulse is filtered well; of more, what is left may be its rest
+)
 _QRS_BAND_HZ: Final = (5.0, 15.0)
 _ECG_BAND_HZ: Final = (5.0, 40.0)
 _LEAST_BREATH_SHARE: Final = 0.5  # half of the power in the breath and its overtone: more signal than noise
@@ -132,8 +136,9 @@ def ppg_quality(
     Returns
     -------
     `quality` is the mean correlation of the window's pulses with their mean, 0 where a reason holds but for
-    `unlike_beats`. Reasons: `missing`, `flat_line`, `clipping`, `no_beats` as for `ecg_quality`, `motion`
-    (above 1 m/s2, if acceleration is given), `unlike_beats` (quality below 0.86). Indices:
+    `unlike_beats`. Reasons: `missing`, `flat_line`, `clipping`, `no_beats` as for `ecg_quality`, `out_of_band`
+    (less than 1 % of the power above 0.5 Hz lies below 8 Hz, where pulses are), `motion` (above 1 m/s2, if
+    acceleration is given), `unlike_beats` (quality below 0.86). Indices:
     `template_correlation`, `s_sqi` (skewness, whose sign follows the sensor's polarity), `k_sqi`.
 
     Raises
@@ -154,6 +159,9 @@ def ppg_quality(
     filtered = _filtered(values, "ppg", rate_hz)
     alike, feasible = beats_alike(filtered, marks, starts, width, rate_hz)
     reasons["no_beats"] = ~feasible
+    low_hz, high_hz = _PPG_BAND_HZ
+    in_band = band_share(values, starts, width, rate_hz, _PPG_BAND_HZ, (low_hz, max(high_hz, rate_hz / 2.0)))
+    reasons["out_of_band"] = in_band < _LEAST_IN_BAND
     if accel_mps2 is not None:
         reasons["motion"] = in_motion(accel_mps2, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
         if reasons["motion"].shape != alike.shape:

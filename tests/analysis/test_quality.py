@@ -112,6 +112,19 @@ def test_noise_has_no_beats_to_resemble(rng: np.random.Generator) -> None:
     assert good_ppg_share(noise, rate_hz=50.0) < 0.1
 
 
+@pytest.mark.parametrize("tone_hz", [10.0, 30.0, 45.0, 60.0])
+def test_a_tone_above_all_pulses_is_no_good(tone_hz: float) -> None:
+    times_s = np.arange(0.0, 120.0, 0.01)
+    assert good_ppg_share(np.sin(2.0 * np.pi * tone_hz * times_s), rate_hz=100.0) == 0.0
+
+
+def test_hum_of_five_times_the_pulse_is_no_harm() -> None:
+    times_s = np.arange(0.0, 120.0, 0.005)
+    pulses = np.sin(2.0 * np.pi * 1.1 * times_s) + 0.4 * np.sin(4.0 * np.pi * 1.1 * times_s)
+    hum = 5.0 * np.sin(2.0 * np.pi * 50.0 * times_s + 0.3)
+    assert good_ppg_share(pulses + hum, rate_hz=200.0) == 1.0
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, 3.5])
 def test_a_constant_or_missing_signal_is_worthless_everywhere(value: float) -> None:
     samples = np.full(10_000, value)
