@@ -26,9 +26,11 @@ from analysis.paired_study import (
     read_rate_percent,
     usable_by,
 )
+from analysis.proportions import clopper_pearson
 from protocols.clinical.criteria import Statistics
 
 _Floats: TypeAlias = NDArray[np.float64]
+_SAME: Final = 1e-12  # what sums of equal floats differ by
 _BLAND_ALTMAN: Final = "Bland & Altman 2007, section 3, doi:10.1080/10543400701329422"
 
 PairedMetric: TypeAlias = Callable[[PairedStudy, Statistics], Estimate]
@@ -46,7 +48,9 @@ def estimated(
     """Return a figure that is a function of sums over pairs, with its interval by subject.
 
     The interval is that of `analysis.jackknife`, which covers better than a bootstrap where subjects are few;
-    where nothing varies on its scale (a share of 100 %), the percentiles of a bootstrap of subjects.
+    where it gives none, the percentiles of a bootstrap of subjects. Where all or no pairs have what a share
+    counts, it is exact with the subjects as trials, as in `analysis.proportions`; where every subject says the
+    same, there is none: an interval without width would claim to know what one more subject will show.
 
     Parameters
     ----------
@@ -70,6 +74,13 @@ def estimated(
         n_subjects, level = study.n_subjects, statistics.confidence_level
         if n_subjects < 2:
             return Estimate(figure, study.n_pairs, method="no interval: fewer than 2 subjects", details=details)
+        if scale == "percent" and figure in (0.0, 100.0):
+            low, high = (
+                100.0 * float(end)
+                for end in clopper_pearson(n_subjects * figure / 100.0, n_subjects, level=level)
+            )
+            method = f"exact, {n_subjects} subjects as trials: all pairs had the same result"
+            return Estimate(figure, study.n_pairs, low, high, level, method, details=details)
         low = high = float("nan")
         method = f"jackknife of {n_subjects} subjects with all their pairs, {scale} scale"
         if scale is not None:
@@ -86,6 +97,8 @@ def estimated(
                 f"percentile bootstrap of {n_subjects} subjects with all their pairs, "
                 f"{replicates} replicates, seed {seed}"
             )
+    if np.isclose(low, high, rtol=_SAME, atol=_SAME):
+        return Estimate(figure, study.n_pairs, method="no interval: all subjects say the same", details=details)
     return Estimate(figure, study.n_pairs, low, high, level, method, details=details)
 
 

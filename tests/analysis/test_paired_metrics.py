@@ -128,11 +128,17 @@ def test_the_interval_by_subject_covers_the_truth(rng: np.random.Generator, n_su
         assert 0.92 - 0.04 * (n_subjects < 10) <= hits / 500 <= 0.98, name
 
 
-def test_where_nothing_varies_on_the_scale_the_bootstrap_of_subjects_is_asked() -> None:
+def test_where_all_subjects_say_the_same_no_interval_claims_to_know_more() -> None:
     studies = [
         PairedStudy.of_pairs("temperature", f"S-{k}", "a", np.arange(3), [36.6] * 3, [36.7] * 3)
         for k in range(4)
     ]
     within = paired_metrics.share_within("temperature", 0.3)(PairedStudy.gather(studies), FEW)
-    assert (within.value, within.low, within.high) == (100.0, 100.0, 100.0)
-    assert within.method == "percentile bootstrap of 4 subjects with all their pairs, 400 replicates, seed 9"
+    assert (within.value, within.high) == (100.0, 100.0)
+    assert within.low == pytest.approx(100 * 0.025 ** (1 / 4))  # exact for 4 of 4
+    assert within.method == "exact, 4 subjects as trials: all pairs had the same result"
+    for metric in (paired_metrics.mean_difference, paired_metrics.root_mean_square):
+        same = metric("temperature")(PairedStudy.gather(studies), FEW)
+        assert same.value == pytest.approx(0.1)
+        assert (same.low, same.high) == (None, None)
+        assert same.method == "no interval: all subjects say the same"
