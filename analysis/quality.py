@@ -27,7 +27,15 @@ from analysis.signal_faults import (
     motion_mps2,
 )
 from analysis.ventricular_fibrillation import ventricular_fibrillation_episodes
-from analysis.window_figures import BREATHS_HZ, band_share, beats_alike, moments, over_windows, rhythm_share
+from analysis.window_figures import (
+    BREATHS_HZ,
+    band_share,
+    beats_alike,
+    moments,
+    over_windows,
+    peak_over_red_noise,
+    rhythm_share,
+)
 from analysis.windows import window_starts
 from protocols.errors import SignalError
 
@@ -46,6 +54,7 @@ _LEAST_IN_BAND: Final = (
 _QRS_BAND_HZ: Final = (5.0, 15.0)
 _ECG_BAND_HZ: Final = (5.0, 40.0)
 _LEAST_BREATH_SHARE: Final = 0.5  # half of the power in the breath and its overtone: more signal than noise
+_OVER_RED_NOISE: Final = 3.0  # Torrence & Compo 1998: -ln 0.05, the power that noise exceeds in 5 %
 _RESPIRATION_WINDOW_S: Final = 32.0  # the window of Karlen 2013: two breaths at 4 per minute
 _PRESSURE_MMHG: Final = (-10.0, 300.0)  # zero drift to the top of a transducer: beyond is a flush or a fault
 _LEAST_PULSE_MMHG: Final = 5.0  # a damped or closed line shows less
@@ -192,7 +201,8 @@ def respiration_quality(
     -------
     `quality` is the share of the power of 0.07 to 1 Hz that lies within 0.05 Hz of its peak and of twice its
     peak: 1 for regular breaths, low for noise or motion. 0 where a reason holds but for `no_rhythm`. Reasons:
-    `missing`, `flat_line`, `no_rhythm` (quality below 0.5). A cut-off top costs no breath and is no reason.
+    `missing`, `flat_line`, `red_noise` (the peak is not three times that of a random walk or the like),
+    `no_rhythm` (quality below 0.5). A cut-off top costs no breath and is no reason.
 
     Raises
     ------
@@ -204,6 +214,7 @@ def respiration_quality(
     The respiratory quality index by Fourier transform of Birrenkott et al. 2018, IEEE Trans Biomed Eng 65:2033
     (ratio of the power around the peak to that of the band); differs in counting the first overtone, which
     breaths of unequal in- and expiration have.
+    Torrence & Compo 1998, doi:10.1175/1520-0477(1998)079<0061:APGTWA>2.0.CO;2: test against red noise, at 5 %.
     """
     values = as_signal(respiration, name="respiration").astype(np.float64)
     rate_hz = as_positive(rate_hz, name="rate_hz", unit="Hz")
@@ -212,6 +223,8 @@ def respiration_quality(
     starts, width = window_starts(values.shape[-1], rate_hz=rate_hz, window_s=window_s, step_s=step_s)
     share = over_windows(values, starts, width, lambda windows: rhythm_share(windows, rate_hz))
     reasons = common_faults(values, rate_hz=rate_hz, window_s=window_s, step_s=step_s)
+    standing_out = over_windows(values, starts, width, lambda windows: peak_over_red_noise(windows, rate_hz))
+    reasons["red_noise"] = ~(standing_out >= _OVER_RED_NOISE)
     del reasons["clipping"]  # breaths are counted as well with their tops cut off
     return _judged(share, "no_rhythm", _LEAST_BREATH_SHARE, reasons, {}, starts, width)
 

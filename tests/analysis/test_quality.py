@@ -197,6 +197,18 @@ def test_breathing_is_good_and_noise_is_not_whatever_the_rows(rng: np.random.Gen
     assert np.array_equal(quality.quality[0], respiration_quality(breaths, rate_hz=10.0).quality)
 
 
+@pytest.mark.parametrize("rate_hz", [4.0, 25.0])
+def test_a_random_walk_is_no_breathing_but_breaths_on_one_are(rng: np.random.Generator, rate_hz: float) -> None:
+    n = round(3200 * rate_hz)
+    walk = np.cumsum(rng.standard_normal(n)) / np.sqrt(rate_hz)  # 1 per second
+    # one in twenty frequencies of noise stands out; the strongest is one of a few
+    assert good_respiration_share(walk, rate_hz=rate_hz) < 0.25
+    for breath_hz in (0.1, 0.25, 0.7):  # 6 to 42 per min
+        breaths = 5.0 * np.sin(2.0 * np.pi * breath_hz * np.arange(n) / rate_hz)
+        assert good_respiration_share(breaths, rate_hz=rate_hz) == 1.0
+        assert good_respiration_share(breaths + 0.1 * walk, rate_hz=rate_hz) > 0.9
+
+
 def test_breaths_of_unequal_in_and_expiration_are_good() -> None:
     times_s = np.arange(0, 64, 0.1)
     breaths = np.sin(2 * np.pi * 0.2 * times_s) + 0.9 * np.sin(2 * np.pi * 0.4 * times_s + 1.0)
