@@ -34,6 +34,8 @@ def as_signal(values: ArrayLike, *, name: str = "signal") -> NDArray[Any]:
         If there is no time axis, if the values are not real numbers, or if any is infinite or
         beyond 1e30.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        raise SignalError(f"{name} is masked, expected NaN where a value is missing")
     try:
         array = np.asarray(values)
     except ValueError as error:

@@ -49,3 +49,8 @@ def test_nothing_missing_samples_and_the_largest_value_are_taken(values: Any) ->
 def test_a_rate_is_one_finite_number_above_0(value: Any) -> None:
     with pytest.raises(SignalError, match="expected a"):
         as_positive(value, name="rate_hz", unit="Hz")
+
+
+def test_a_mask_is_refused_rather_than_dropped() -> None:
+    with pytest.raises(SignalError, match="signal is masked, expected NaN where a value is missing"):
+        as_signal(np.ma.masked_array([1.0, 2.0, 99.0], mask=[False, False, True]))
