@@ -237,7 +237,8 @@ def slope(quantity: str, of: str) -> Callable[[SleepStudy, Statistics], Estimate
         line = getattr(trend, of)
         method = f"least squares on the reference, {several}"
         level = statistics.confidence_level
-        return _estimate(line.slope, line.slope_interval, pairs.n_pairs, level, method)
+        n = pairs.n_pairs if np.isfinite(line.slope) else 0  # where all nights are alike there is no slope
+        return _estimate(line.slope, line.slope_interval, n, level, method)
 
     return metric
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -31,7 +32,9 @@ def check_form(request: Request) -> None:
     ProblemError
         If it comes from another site, or is no form.
     """
-    if request.headers.get("sec-fetch-site", "") not in _SAME_SITE:
+    origin = request.headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign or request.headers.get("sec-fetch-site", "") not in _SAME_SITE:
         raise ProblemError("invalid-request", "a form of another site, expected this server's own")
     if request.headers.get("content-type", "").partition(";")[0] != _FORM:
         raise ProblemError("invalid-request", f"expected {_FORM}")

@@ -141,6 +141,9 @@ def test_a_form_of_another_site_is_refused(client: Client, session_id: str) -> N
     refused = client.post(path, data=data, headers={"Sec-Fetch-Site": "cross-site"})
     assert problem(refused) == (422, "invalid-request")
     assert problem(client.post(path, json=data)) == (422, "invalid-request")
+    for origin in ("http://elsewhere.example", "null"):
+        refused = client.post(path, data=data, headers={"Origin": origin})
+        assert problem(refused) == (422, "invalid-request")
 
 
 def test_what_the_form_says_is_escaped(client: Client, session_id: str) -> None:
