@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PEERS := .venv-bench/ready
-COMPUTING := tests/analysis tests/protocols tests/registries tests/docs
+COMPUTING := tests/analysis tests/protocols tests/registries tests/docs $(addprefix tests/lab_api/,evidence protocols report)
 
 .PHONY: demo test test-bluez soak check bench bench-signals format lock clean
 

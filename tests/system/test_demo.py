@@ -58,6 +58,7 @@ def test_an_interrupted_demo_ends_at_once_and_leaves_nothing_running(
         text=True,
         env=environment,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert demo.stdout is not None
     for line in demo.stdout:
