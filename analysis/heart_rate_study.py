@@ -8,16 +8,17 @@ weightings are in use: every pair alike, or every participant alike. They differ
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import percentile_interval, resampled_sums
 from analysis.estimates import Estimate
 from analysis.metric import Metric, Study
 from analysis.paired_metrics import estimated, readings_metrics
 from analysis.paired_study import PairedStudy, band_of, facts_of, paired_facts, usable_by
+from analysis.subject_means import mean_of_subjects
 from protocols.clinical.criteria import Statistics
 
 TOLERANCE_PERCENT: Final = 10.0
@@ -69,40 +70,23 @@ def participant_mape(study: PairedStudy, statistics: Statistics) -> Estimate:
     References are above 0 (`PLAUSIBLE`). The interval is by participant.
     """
     pairs = usable_by(study.of(_QUANTITY), statistics)
-    method = "mean over participants of each one's mean absolute difference in percent of the reference"
-    if not pairs.n_pairs:
-        return Estimate(math.nan, 0, method=method)
     errors = 100.0 * np.abs(pairs.differences) / pairs.reference
-    of_each = _participant_means(errors, pairs.subjects)
+    found = mean_of_subjects(errors, pairs.subjects, level=statistics.confidence_level, scale="log")
     labels = pairs.labels.get("condition")
-    details = (
+    of_conditions = (
         {}
         if labels is None
         else {
-            f"{condition}_percent": float(_participant_means(errors[chosen], pairs.subjects[chosen]).mean())
+            f"{condition}_percent": mean_of_subjects(
+                errors[chosen], pairs.subjects[chosen], level=statistics.confidence_level
+            ).value
             for condition in np.unique(labels)
             if condition and (chosen := labels == condition).any()
         }
     )
-    value = float(of_each.mean())
-    if of_each.size < 2:
-        said = f"{method}; no interval: fewer than 2 subjects"
-        return Estimate(value, of_each.size, method=said, details=details)
-    sums = resampled_sums(
-        np.stack([of_each, np.ones(of_each.size)]),
-        np.arange(of_each.size),
-        replicates=statistics.bootstrap_replicates,
-        seed=statistics.seed,
-    )
-    low, high = percentile_interval(sums[0] / sums[1], statistics.confidence_level)
-    said = f"{method}; percentile bootstrap of {of_each.size} participants"
-    said += f", {statistics.bootstrap_replicates} replicates, seed {statistics.seed}"
-    return Estimate(value, of_each.size, low, high, statistics.confidence_level, said, details=details)
-
-
-def _participant_means(values: NDArray[np.float64], subjects: NDArray[np.str_]) -> NDArray[np.float64]:
-    numbers = np.unique(subjects, return_inverse=True)[1]
-    return np.asarray(np.bincount(numbers, weights=values) / np.bincount(numbers))
+    method = f"absolute differences in percent of the reference, {found.method}"
+    n_subjects = int(found.details.get("subjects", 0))
+    return replace(found, n=n_subjects, method=method, details=of_conditions)
 
 
 STUDY: Final = Study(

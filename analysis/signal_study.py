@@ -7,13 +7,13 @@ recording whose signal is too poor or too short for a figure gives NaN: it is co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.agreement import percentile_interval, resampled_sums
 from analysis.estimates import Estimate
+from analysis.subject_means import mean_of_subjects
 from protocols.clinical.criteria import Statistics
 from protocols.errors import SignalError
 
@@ -73,31 +73,13 @@ def mean_over_subjects(metric: str) -> Callable[[Sequence[SignalFigures], Statis
         present = np.isfinite(figures)
         n_poor = int((~present).sum())
         details = {"recordings": float(figures.size)}
-        figures = figures[present]
-        if figures.size == 0:
+        if not present.any():
             return Estimate(float("nan"), 0, method="no recording has a value", details=details, n_poor=n_poor)
-        details |= {"smallest": float(figures.min()), "largest": float(figures.max())}
-        subjects = np.array(
-            [r.subject for r, is_present in zip(recordings, present, strict=True) if is_present]
-        )
-        numbers = np.unique(subjects, return_inverse=True)[1]
-        means = np.bincount(numbers, weights=figures) / np.bincount(numbers)
-        value = float(means.mean())
-        if means.size < 2:
-            method = "no interval: fewer than 2 subjects"
-            return Estimate(value, figures.size, method=method, details=details, n_poor=n_poor)
-        n, total = resampled_sums(
-            np.stack([np.ones_like(means), means]),
-            np.arange(means.size),
-            replicates=statistics.bootstrap_replicates,
-            seed=statistics.seed,
-        )
-        low, high = percentile_interval(total / n, statistics.confidence_level)
-        method = (
-            f"mean of {means.size} subjects' means, percentile bootstrap of subjects, "
-            f"{statistics.bootstrap_replicates} replicates, seed {statistics.seed}"
-        )
-        return Estimate(value, figures.size, low, high, statistics.confidence_level, method, details, n_poor)
+        subjects = np.array([recording.subject for recording in recordings])[present]
+        figures = figures[present]
+        found = mean_of_subjects(figures, subjects, level=statistics.confidence_level)
+        details |= {"smallest": float(figures.min()), "largest": float(figures.max()), **found.details}
+        return replace(found, details=details, n_poor=n_poor)
 
     return estimate
 

@@ -8,13 +8,12 @@ values repeat: that is a fact about the sample. Whether the two best values agre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
-from analysis.agreement import percentile_interval, resampled_sums
 from analysis.counted_share import counted_share
 from analysis.estimates import Estimate
 from analysis.metric import Fact, Metric, Study
@@ -28,6 +27,7 @@ from analysis.spirometry import (
     repeatability_l,
 )
 from analysis.study_subjects import SUBJECT_FACTS, known_of
+from analysis.subject_means import mean_of_subjects
 from protocols.clinical.criteria import Statistics
 from protocols.clinical.subjects import SubjectFacts
 
@@ -204,22 +204,13 @@ def best(capacity: str) -> Callable[[SpirometryStudy, Statistics], Estimate]:
         known = [s for s in study.sessions if np.isfinite(s.best_l(capacity))]
         if not known:
             return Estimate(float("nan"), 0, method="no session has a usable value", n_poor=study.n_poor)
-        numbers = np.unique([s.spirogram.subject for s in known], return_inverse=True)[1]
-        values = np.array([s.best_l(capacity) for s in known])
-        means = np.bincount(numbers, weights=values) / np.bincount(numbers)
-        value = float(means.mean())
-        if means.size < 2:
-            return Estimate(value, len(known), method="no interval: fewer than 2 subjects", n_poor=study.n_poor)
-        n, total = resampled_sums(
-            np.stack([np.ones_like(means), means]),
-            np.arange(means.size),
-            replicates=statistics.bootstrap_replicates,
-            seed=statistics.seed,
+        found = mean_of_subjects(
+            [s.best_l(capacity) for s in known],
+            [s.spirogram.subject for s in known],
+            level=statistics.confidence_level,
+            scale="log",
         )
-        low, high = percentile_interval(total / n, statistics.confidence_level)
-        method = f"mean of {means.size} subjects' means, percentile bootstrap of subjects"
-        level = statistics.confidence_level
-        return Estimate(value, len(known), low, high, level, method, n_poor=study.n_poor)
+        return replace(found, n_poor=study.n_poor)
 
     return metric
 

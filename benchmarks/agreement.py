@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from costs import shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 
@@ -175,14 +175,8 @@ def race(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int = 15) -
     """Return the shortest time of either in s; they take turns, so that both meet the same load."""
     ours()
     theirs()
-    times = np.empty((rounds, 2))
-    for row in times:
-        for which, call in enumerate((ours, theirs)):
-            start = time.perf_counter()
-            call()
-            row[which] = time.perf_counter() - start
-    shortest = times.min(axis=0)
-    return float(shortest[0]), float(shortest[1])
+    times_s = shortest_in_turns_s({"ours": ours, "theirs": theirs}, rounds=rounds)
+    return times_s["ours"], times_s["theirs"]
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import tracemalloc
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import io, signal
@@ -106,21 +105,18 @@ def time_and_memory(report: Report) -> None:
             "np.interp": partial(np.interp, at, since, values),
             "resample_poly": partial(signal.resample_poly, values, 36, 25),
         }
-        seconds = fastest({"ours": ours, **peers})
+        times_s = shortest_in_turns_s({"ours": ours, **peers}, rounds=ROUNDS)
         for peer in peers:
-            ratio = seconds["ours"] / seconds[peer]
+            ratio = times_s["ours"] / times_s[peer]
             report.figure(
                 f"resampling, million samples, {name}",
-                1e3 * seconds["ours"],
+                1e3 * times_s["ours"],
                 "ms",
                 ratio=ratio,
                 of=peer,
                 at_most=TIME_LIMIT[peer],
             )
-        tracemalloc.start()
-        ours()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        peak = peak_bytes(ours)
         ratio = peak / (values.nbytes + times_ns.nbytes)
         report.figure(
             f"resampling, memory, {name}",
@@ -130,17 +126,6 @@ def time_and_memory(report: Report) -> None:
             of="the input",
             at_most=MEMORY_LIMIT,
         )
-
-
-def fastest(calls: dict[str, Callable[[], Floats]]) -> dict[str, float]:
-    """Return the shortest time of each in s, taken in turn: the machine's other work meets all alike."""
-    seconds = dict.fromkeys(calls, float("inf"))
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return seconds
 
 
 def coverage(report: Report) -> None:

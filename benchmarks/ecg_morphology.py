@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import tracemalloc
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from costs import peak_bytes, shortest_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import io, signal
@@ -105,13 +103,13 @@ def speed(report: Report, lead: NDArray[np.float64]) -> None:
     def filter_pass() -> None:
         signal.find_peaks(signal.sosfiltfilt(sections, lead), distance=72)
 
-    pass_s = shortest_s(filter_pass)
+    pass_s = shortest_s(filter_pass, rounds=ROUNDS)
     for name, limit, run in (
         ("delineation", 30.0, lambda: delineate(lead, beats, rate_hz=360.0)),
         ("quality", 20.0, lambda: ecg_quality(lead, beats, rate_hz=360.0)),
         ("band-pass 0.5-40 Hz", 5.0, lambda: band_pass(lead, rate_hz=360.0, passband_hz=(0.5, 40.0))),
     ):
-        time_s = shortest_s(run)
+        time_s = shortest_s(run, rounds=ROUNDS)
         report.figure(
             f"ecg: {name} of 30 min at 360 Hz",
             1e3 * time_s,
@@ -122,7 +120,7 @@ def speed(report: Report, lead: NDArray[np.float64]) -> None:
         )
     live = StreamingFilter(rate_hz=360.0, passband_hz=(0.5, 40.0), mains_hz=50.0)
     chunks = np.split(lead[: 360 * 60], 60 * 10)
-    time_s = shortest_s(lambda: [live.push(chunk) for chunk in chunks])
+    time_s = shortest_s(lambda: [live.push(chunk) for chunk in chunks], rounds=ROUNDS)
     report.figure(
         "ecg: streaming filter, 60 s in chunks of 0.1 s",
         1e3 * time_s,
@@ -142,8 +140,10 @@ def versus_neurokit(report: Report, lead: NDArray[np.float64], beats: NDArray[np
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peer_s = shortest_s(lambda: neurokit2.ecg_delineate(lead, beats, sampling_rate=360, method="dwt"))
-    own_s = shortest_s(lambda: delineate(lead, beats, rate_hz=360.0))
+        peer_s = shortest_s(
+            lambda: neurokit2.ecg_delineate(lead, beats, sampling_rate=360, method="dwt"), rounds=ROUNDS
+        )
+    own_s = shortest_s(lambda: delineate(lead, beats, rate_hz=360.0), rounds=ROUNDS)
     report.figure(
         "ecg: delineation of 2 min at 360 Hz",
         1e3 * own_s,
@@ -164,10 +164,7 @@ def memory(report: Report, lead: NDArray[np.float64]) -> None:
             ("quality", lambda x: ecg_quality(x, beats, rate_hz=360.0)),
             ("band-pass", lambda x: band_pass(x, rate_hz=360.0, passband_hz=(0.05, 150.0))),
         ):
-            tracemalloc.start()
-            run(samples)
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
+            peak = peak_bytes(lambda run=run, samples=samples: run(samples))  # type: ignore[misc]
             report.figure(
                 f"ecg: peak memory of {name}, {kind.__name__}",
                 peak / 1e6,
@@ -258,15 +255,6 @@ def read(path: Path) -> NDArray[np.float64]:
         import wfdb
 
         return np.asarray(wfdb.rdrecord(str(path), channels=[0]).p_signal[:, 0])
-
-
-def shortest_s(run: Callable[[], object]) -> float:
-    times_s = []
-    for _ in range(ROUNDS):
-        start_s = time.perf_counter()
-        run()
-        times_s.append(time.perf_counter() - start_s)
-    return min(times_s)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import tracemalloc
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import signal
@@ -176,26 +173,15 @@ def speed(report: Report, lead: NDArray[np.int16]) -> None:
         ("ventricular fibrillation", 15.0, lambda: ventricular_fibrillation_episodes(lead, rate_hz=RATE_HZ)),
         ("all of `ecg_rhythm`", 80.0, lambda: ecg_rhythm(lead, rate_hz=RATE_HZ)),
     ):
-        time_s, pass_s = interleaved_s(run, filter_pass)
+        times_s = shortest_in_turns_s({"here": run, "pass": filter_pass}, rounds=ROUNDS)
         report.figure(
             f"rhythm: {name}, 30 min",
-            1e3 * time_s,
+            1e3 * times_s["here"],
             "ms",
-            ratio=time_s / pass_s,
+            ratio=times_s["here"] / times_s["pass"],
             of="one filter pass with peak search",
             at_most=limit,
         )
-
-
-def interleaved_s(*runs: Callable[[], Any]) -> list[float]:
-    """Return the shortest time of each, taken in turns."""
-    times_s = [[] for _ in runs]  # type: list[list[float]]
-    for _ in range(ROUNDS):
-        for k, run in enumerate(runs):
-            start_s = time.perf_counter()
-            run()
-            times_s[k].append(time.perf_counter() - start_s)
-    return [min(one) for one in times_s]
 
 
 def memory(report: Report) -> None:
@@ -209,10 +195,7 @@ def memory(report: Report) -> None:
             ("VF", lambda x: ventricular_fibrillation_episodes(x, rate_hz=250.0)),
             ("`ecg_rhythm`", lambda x: ecg_rhythm(x, beats, rate_hz=250.0)),
         ):
-            tracemalloc.start()
-            run(samples)
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
+            peak = peak_bytes(lambda run=run, samples=samples: run(samples))  # type: ignore[misc]
             report.figure(
                 f"rhythm: peak memory of {name}, 4 h of {kind.__name__}",
                 peak / 1e6,

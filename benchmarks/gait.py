@@ -14,11 +14,11 @@ import gzip
 import os
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import io, optimize, signal
@@ -173,23 +173,15 @@ def speed_and_memory(report: Report, walk: Floats) -> None:
         "steps": lambda: detect_steps(day, rate_hz=RATE_HZ),
         "initial contacts": lambda: gait.initial_contacts(day, rate_hz=RATE_HZ),
     }
-    seconds = dict.fromkeys(peers, float("inf"))
-    for _ in range(ROUNDS):  # interleaved, so that what else the machine does meets all alike
-        for name, call in peers.items():
-            start = time.perf_counter()
-            call()
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    limit_s = seconds["limit"]
+    times_s = shortest_in_turns_s(peers, rounds=ROUNDS)
+    limit_s = times_s["limit"]
     for name, detect in (("steps", detect_steps), ("initial contacts", gait.initial_contacts)):
-        taken_s = seconds[name]
+        taken_s = times_s[name]
         of = "sosfiltfilt + find_peaks over the norm"
         report.figure(
             f"{name}, 24 h all walking", taken_s, "s", ratio=taken_s / limit_s, of=of, at_most=TIME_LIMIT[name]
         )
-        tracemalloc.start()
-        detect(day, rate_hz=RATE_HZ)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        peak = peak_bytes(lambda detect=detect: detect(day, rate_hz=RATE_HZ))  # type: ignore[misc]
         report.figure(
             f"{name}, memory",
             peak / 2**20,

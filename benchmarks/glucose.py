@@ -12,13 +12,11 @@ import csv
 import gzip
 import os
 import sys
-import time
-import tracemalloc
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from costs import peak_bytes, shortest_s
 from numpy.typing import NDArray
 from report import Report
 
@@ -147,9 +145,9 @@ def speed_and_memory(report: Report) -> None:
         glucose.lbgi,
         glucose.hbgi,
     )
-    sorting_s = shortest_s(lambda: np.sort(cohort, axis=-1))
+    sorting_s = shortest_s(lambda: np.sort(cohort, axis=-1), rounds=ROUNDS)
     for figure in figures:
-        taken_s = shortest_s(lambda figure=figure: figure(cohort))
+        taken_s = shortest_s(lambda figure=figure: figure(cohort), rounds=ROUNDS)
         report.figure(
             f"glucose: {figure.__name__} of {N_SUBJECTS} subjects, 14 d",
             1000 * taken_s,
@@ -158,11 +156,7 @@ def speed_and_memory(report: Report) -> None:
             of="sorting the readings once",
             at_most=5.0,
         )
-    tracemalloc.start()
-    for figure in figures:
-        figure(cohort)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_bytes(lambda: [figure(cohort) for figure in figures])
     report.figure(
         "glucose: peak memory", peak / 1e6, "MB", ratio=peak / cohort.nbytes, of="the input", at_most=8.0
     )
@@ -178,7 +172,7 @@ def speed_and_memory(report: Report) -> None:
         glucose_variability.adrr(wave, times_ns=times_ns)
         glucose_events.episodes(grid, limit_mgdl=180.0, side="above")
 
-    taken_s = shortest_s(by_time)
+    taken_s = shortest_s(by_time, rounds=ROUNDS)
     report.figure(
         "glucose: MAGE, MODD, CONGA, SDs, ADRR, episodes",
         1000 * taken_s,
@@ -187,15 +181,6 @@ def speed_and_memory(report: Report) -> None:
         of="100 ms a subject, 14 d",
         at_most=1.0,
     )
-
-
-def shortest_s(run: Callable[[], object]) -> float:
-    times_s = []
-    for _ in range(ROUNDS):
-        start_s = time.perf_counter()
-        run()
-        times_s.append(time.perf_counter() - start_s)
-    return min(times_s)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ import gzip
 import os
 import statistics
 import sys
-import time
-import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from costs import peak_bytes, shortest_s
 from numpy.typing import NDArray
 from report import Report
 
@@ -131,8 +130,8 @@ def artefacts(report: Report) -> None:
 
 
 def speed(report: Report, day_ms: Floats) -> None:
-    ours_s = shortest_s(lambda: hrv.hrv(day_ms), ROUNDS)
-    lomb_s = shortest_s(lambda: lomb_scargle_bands(day_ms), PEER_ROUNDS)
+    ours_s = shortest_s(lambda: hrv.hrv(day_ms), rounds=ROUNDS)
+    lomb_s = shortest_s(lambda: lomb_scargle_bands(day_ms), rounds=PEER_ROUNDS)
     of = "one full set by hrv()"
     report.figure("hrv: Lomb-Scargle of 24 h", 1000 * lomb_s, "ms", ratio=lomb_s / ours_s, of=of, at_most=10.0)
     try:
@@ -148,9 +147,9 @@ def speed(report: Report, day_ms: Floats) -> None:
 
     def parts_s(beats: NDArray[np.int64], beats_of_nonlinear: NDArray[np.int64]) -> list[float]:
         return [
-            shortest_s(lambda: neurokit2.hrv_time(beats, sampling_rate=1000), 1),
-            shortest_s(lambda: neurokit2.hrv_frequency(beats, sampling_rate=1000), 1),
-            shortest_s(lambda: neurokit2.hrv_nonlinear(beats_of_nonlinear, sampling_rate=1000), 1),
+            shortest_s(lambda: neurokit2.hrv_time(beats, sampling_rate=1000), rounds=1),
+            shortest_s(lambda: neurokit2.hrv_frequency(beats, sampling_rate=1000), rounds=1),
+            shortest_s(lambda: neurokit2.hrv_nonlinear(beats_of_nonlinear, sampling_rate=1000), rounds=1),
         ]
 
     neurokit2.hrv(first(2), sampling_rate=1000)  # loads what it needs
@@ -158,7 +157,7 @@ def speed(report: Report, day_ms: Floats) -> None:
         rr_ms = np.diff(first(minutes)).astype(np.float64)
         *fast_s, nonlinear_s = parts_s(first(minutes), first(minutes))
         nk_s = sum(fast_s) + nonlinear_s
-        here_s = shortest_s(lambda rr_ms=rr_ms: hrv.hrv(rr_ms), ROUNDS)
+        here_s = shortest_s(lambda rr_ms=rr_ms: hrv.hrv(rr_ms), rounds=ROUNDS)
         report.figure(
             f"hrv: full set of {minutes} min",
             1000 * here_s,
@@ -191,7 +190,7 @@ def speed(report: Report, day_ms: Floats) -> None:
         for figure in (hrv.triangular_index, hrv.tinn_ms, hrv.mad_ms, welch_bands):
             figure(day_ms)
 
-    same_s = shortest_s(ours_in_time, ROUNDS)
+    same_s = shortest_s(ours_in_time, rounds=ROUNDS)
     report.figure(
         "hrv: time and frequency domains of 24 h",
         1000 * same_s,
@@ -210,10 +209,7 @@ def memory(report: Report, day_ms: Floats) -> None:
         ("artefact repair", lambda: correct_rr(day_ms)),
     ):
         run()
-        tracemalloc.start()
-        run()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        peak = peak_bytes(run)
         report.figure(
             f"hrv: peak memory of 24 h, {name}",
             peak / 1e6,
@@ -243,15 +239,6 @@ def day() -> Floats:
 
     samples = wfdb.rdann(str(SHARED / "data/hrv/nsr2db/nsr001"), "ecg").sample
     return physiological(np.maximum(np.diff(samples) / 0.128, 1.0))
-
-
-def shortest_s(run: Callable[[], object], rounds: int) -> float:
-    times_s = []
-    for _ in range(rounds):
-        start_s = time.process_time()  # a busy machine does not show
-        run()
-        times_s.append(time.process_time() - start_s)
-    return min(times_s)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import io, signal
@@ -80,22 +80,21 @@ def errors_of(
 def speed_and_memory(report: Report, light: Floats, accel: Floats) -> None:
     sections = signal.butter(2, [0.5, 8.0], "bandpass", fs=RATE_HZ, output="sos")
     rows = np.concatenate([light, accel])
-    filtering_s, tracking_s = [], []
-    for _ in range(ROUNDS):  # in turns, so that a busy machine slows both
-        start_s = time.perf_counter()
+
+    def filter_passes() -> None:
         for row in rows:
             signal.find_peaks(signal.sosfiltfilt(sections, row), distance=31)
-        filtering_s.append(time.perf_counter() - start_s)
-        start_s = time.perf_counter()
+
+    def tracking() -> None:
         heart_rate(light, accel, rate_hz=RATE_HZ)
-        tracking_s.append(time.perf_counter() - start_s)
-    ratio = min(tracking_s) / min(filtering_s)
+
+    times_s = shortest_in_turns_s({"passes": filter_passes, "tracking": tracking}, rounds=ROUNDS)
+    ratio = times_s["tracking"] / times_s["passes"]
     of = "a filter pass with peak search over each channel"
-    report.figure("motion: 5 min, 5 channels", 1000 * min(tracking_s), "ms", ratio=ratio, of=of, at_most=40.0)
-    tracemalloc.start()
-    heart_rate(light, accel, rate_hz=RATE_HZ)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    report.figure(
+        "motion: 5 min, 5 channels", 1000 * times_s["tracking"], "ms", ratio=ratio, of=of, at_most=40.0
+    )
+    peak = peak_bytes(tracking)
     name = "motion: peak memory"
     report.figure(name, peak / 1e6, "MB", ratio=peak / rows.nbytes, of="the input", at_most=8.0)
     stream = MotionStream(RATE_HZ, lookahead_s=4.0)

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import tracemalloc
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import signal
@@ -195,12 +194,7 @@ def speed_and_memory(report: Report) -> None:
     runs: dict[str, Callable[[], object]] = {"filter": filter_pass, "ours": figures}
     if zong(pressure[:5000]) is not None:
         runs["peer"] = lambda: zong(pressure)
-    times_s = dict.fromkeys(runs, np.inf)
-    for _ in range(ROUNDS):  # interleaved, so that a busy machine is busy for all
-        for name, run in runs.items():
-            start_s = time.process_time()
-            run()
-            times_s[name] = min(times_s[name], time.process_time() - start_s)
+    times_s = shortest_in_turns_s(runs, rounds=ROUNDS)
     report.figure(
         "pressure: all figures of 30 min at 125 Hz",
         1000 * times_s["ours"],
@@ -215,10 +209,7 @@ def speed_and_memory(report: Report) -> None:
         report.figure(
             "pressure: ... and the peer", 1000 * times_s["ours"], "ms", ratio=ratio, of=of, at_most=1.0
         )
-    tracemalloc.start()
-    figures()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_bytes(figures)
     report.figure(
         "pressure: peak memory",
         peak / 1e6,

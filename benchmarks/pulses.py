@@ -16,7 +16,6 @@ import gzip
 import os
 import sys
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s, shortest_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import io, signal
@@ -153,19 +153,16 @@ def speed_and_memory(report: Report) -> None:
         def detection(lead: Floats = lead, rate_hz: float = rate_hz) -> None:
             detect_pulses(lead, rate_hz=rate_hz)
 
-        filtering_s, detecting_s = shortest_s(filter_pass), shortest_s(detection)
+        times_s = shortest_in_turns_s({"pass": filter_pass, "detection": detection}, rounds=ROUNDS)
         report.figure(
             f"pulses: detection in 30 min at {rate_hz:g} Hz",
-            1000 * detecting_s,
+            1000 * times_s["detection"],
             "ms",
-            ratio=detecting_s / filtering_s,
+            ratio=times_s["detection"] / times_s["pass"],
             of="one filter pass with peak search",
             at_most=TIME_LIMIT,
         )
-        tracemalloc.start()
-        detection()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        peak = peak_bytes(detection)
         report.figure(
             f"pulses: peak memory, 30 min at {rate_hz:g} Hz",
             peak / 1e6,
@@ -176,7 +173,7 @@ def speed_and_memory(report: Report) -> None:
         )
     half_hour = np.resize(pleth, 30 * 60 * 125)
     batch = np.broadcast_to(half_hour, (BATCH // BATCHES, half_hour.size))
-    one_s = shortest_s(lambda: detect_pulses(half_hour, rate_hz=125.0))
+    one_s = shortest_s(lambda: detect_pulses(half_hour, rate_hz=125.0), rounds=ROUNDS)
     batch_s = shortest_s(lambda: detect_pulses_batch(batch, rate_hz=125.0), rounds=BATCHES)
     each_s = batch_s / (BATCH // BATCHES)
     of = "that of a single one"
@@ -286,15 +283,6 @@ def cup() -> Iterator[tuple[Floats, float, Floats]]:
         channels = np.asarray(io.loadmat(path)["sig"], dtype=np.float64)[:, :n_samples]
         for channel in (1, 2):
             yield channels[channel], 125.0, channels[0]
-
-
-def shortest_s(run: Callable[[], object], *, rounds: int = ROUNDS) -> float:
-    times_s = []
-    for _ in range(rounds):
-        start_s = time.perf_counter()
-        run()
-        times_s.append(time.perf_counter() - start_s)
-    return min(times_s)
 
 
 if __name__ == "__main__":

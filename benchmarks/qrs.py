@@ -17,7 +17,6 @@ import os
 import statistics
 import sys
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import signal
@@ -238,7 +238,7 @@ def report_times(report: Report, leads: list[NDArray[np.int16]], peers: dict[str
             "here": lambda ecg=ecg: detect_qrs(ecg, rate_hz=RATE_HZ),  # type: ignore[misc]
             "sleepecg": lambda ecg=ecg: peers["sleepecg"](ecg),  # type: ignore[misc]
         }
-        for name, shortest in shortest_s(runs, ROUNDS).items():
+        for name, shortest in shortest_in_turns_s(runs, rounds=ROUNDS).items():
             times_s.setdefault(name, []).append(shortest)
     of, limit = "one filter pass with peak search", TIME_LIMIT
     pass_s = sum(times_s["pass"])
@@ -256,12 +256,12 @@ def report_times(report: Report, leads: list[NDArray[np.int16]], peers: dict[str
     short = np.stack(
         [lead[k * 64_800 :][:64_800] for lead in leads for k in range(10)] * 5
     )  # 1,000 leads of 3 min
-    batch = shortest_s(
+    batch = shortest_in_turns_s(
         {
             "pass": lambda: [filter_pass(lead.astype(float)) for lead in short[:200]],
             "here": lambda: detect_qrs_batch(short, rate_hz=RATE_HZ),
         },
-        2,
+        rounds=2,
     )
     report.figure(
         f"qrs: batch of {len(short):,}, 3 min each, per lead",
@@ -313,14 +313,14 @@ def report_comparison(report: Report, leads: list[Lead]) -> None:
     pairs = [(lead.reference.samples, detect_qrs(lead.ecg, rate_hz=RATE_HZ)) for lead in leads]
     pairs = [pairs[k % len(pairs)] for k in range(48)]
     window = int(WINDOW_S * RATE_HZ)
-    times_s = shortest_s(
+    times_s = shortest_in_turns_s(
         {
             "here": lambda: [compare_beats(reference, test, rate_hz=RATE_HZ) for reference, test in pairs],
             "wfdb": lambda: [
                 processing.compare_annotations(reference, test, window) for reference, test in pairs
             ],
         },
-        2,
+        rounds=2,
     )
     report.figure(
         "qrs: EC57 over 48 half-hour records",
@@ -335,25 +335,6 @@ def report_comparison(report: Report, leads: list[Lead]) -> None:
 def filter_pass(ecg: NDArray[np.float64]) -> None:
     sections = signal.butter(2, [5.0, 15.0], "bandpass", fs=RATE_HZ, output="sos")  # 4th order
     signal.find_peaks(signal.sosfiltfilt(sections, ecg), distance=int(0.2 * RATE_HZ))
-
-
-def shortest_s(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the shortest processor time of each, run in turns."""
-    times_s = dict.fromkeys(runs, np.inf)
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start_s = time.process_time()
-            run()
-            times_s[name] = min(times_s[name], time.process_time() - start_s)
-    return times_s
-
-
-def peak_bytes(run: Callable[[], object]) -> int:
-    tracemalloc.start()
-    run()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
 
 
 if __name__ == "__main__":

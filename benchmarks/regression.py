@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from costs import shortest_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import stats
@@ -68,8 +68,8 @@ def main() -> int:
         if theirs is None:
             report.skip(name, "methcomp is not installed")
             continue
-        theirs_s = scale * shortest_s(theirs, 1)
-        ours_s = shortest_s(ours, ROUNDS)
+        theirs_s = scale * shortest_s(theirs, rounds=1)
+        ours_s = shortest_s(ours, rounds=ROUNDS)
         report.figure(
             name,
             1000 * ours_s,
@@ -149,17 +149,8 @@ def coverage(fit: Callable[..., FittedLine], rng: np.random.Generator) -> float:
 
 def in_turn_s(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:
     """Return the shortest times of two runs in turn."""
-    times_s = [(shortest_s(ours, 1), shortest_s(theirs, 1)) for _ in range(ROUNDS)]
+    times_s = [(shortest_s(ours, rounds=1), shortest_s(theirs, rounds=1)) for _ in range(ROUNDS)]
     return min(ours_s for ours_s, _ in times_s), min(theirs_s for _, theirs_s in times_s)
-
-
-def shortest_s(run: Callable[[], object], rounds: int) -> float:
-    times_s = []
-    for _ in range(rounds):
-        start_s = time.perf_counter()
-        run()
-        times_s.append(time.perf_counter() - start_s)
-    return min(times_s)
 
 
 if __name__ == "__main__":

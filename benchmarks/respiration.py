@@ -16,13 +16,13 @@ import gzip
 import os
 import sys
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from costs import peak_bytes, shortest_in_turns_s
 from numpy.typing import NDArray
 from report import Report
 from scipy import signal
@@ -181,12 +181,7 @@ def speed_and_memory(report: Report) -> None:
         "rates, windows every 2 s": lambda: respiratory_rate_per_min(breathing, rate_hz=125.0),
     }
     runs |= {f"peer {name}": (lambda d=detect: d(breathing, 125.0)) for name, detect in peers().items()}  # type: ignore[misc]
-    times_s = dict.fromkeys(("filter", *runs), np.inf)
-    for _ in range(ROUNDS):  # interleaved, so that a busy machine is busy for all
-        for name, run in (("filter", filter_pass), *runs.items()):
-            start_s = time.process_time()
-            run()
-            times_s[name] = min(times_s[name], time.process_time() - start_s)
+    times_s = shortest_in_turns_s({"filter": filter_pass, **runs}, rounds=ROUNDS)
     for name in runs:
         ratio = times_s[name] / times_s["filter"]
         if name.startswith("peer"):
@@ -202,10 +197,7 @@ def speed_and_memory(report: Report) -> None:
             at_most=TIME_LIMIT if name == "breaths" else 3 * TIME_LIMIT,
         )
     for name, run in list(runs.items())[:2]:
-        tracemalloc.start()
-        run()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        peak = peak_bytes(run)
         report.figure(
             f"respiration: peak memory, {name}",
             peak / 1e6,
@@ -239,12 +231,7 @@ def derived_speed(report: Report) -> None:
         "ECG": lambda: ecg_respiratory_rate_per_min(ecg, rate_hz=125.0, step_s=STEP_S),
         "PPG": lambda: ppg_respiratory_rate_per_min(pleth, rate_hz=125.0, step_s=STEP_S),
     }
-    times_s = dict.fromkeys(runs, np.inf)
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            start_s = time.process_time()
-            run()
-            times_s[name] = min(times_s[name], time.process_time() - start_s)
+    times_s = shortest_in_turns_s(runs, rounds=ROUNDS)
     peer_s = derived_peer_s(ecg)
     for name in ("ECG", "PPG"):
         passes = times_s[name] / times_s["filter"]
@@ -259,10 +246,7 @@ def derived_speed(report: Report) -> None:
             of=f"{1000 * peer_s:.0f} ms, NeuroKit2 beats, EDR and breaths",
             at_most=1.0,
         )
-    tracemalloc.start()
-    runs["ECG"]()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_bytes(runs["ECG"])
     report.figure(
         "respiration: peak memory, rates from ECG",
         peak / 1e6,

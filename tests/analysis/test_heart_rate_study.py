@@ -52,7 +52,10 @@ def test_participants_and_pairs_weigh_differently() -> None:
     assert figure("heart_rate_mape", pairs).value == pytest.approx(11.0)
     found = figure("heart_rate_participant_mape", pairs)
     assert found.value == pytest.approx(15.0)
-    assert (found.low, found.high) == (pytest.approx(10.0), pytest.approx(20.0))
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.0 < found.low < 10.0  # two participants tell less than their own range
+    assert found.high > 20.0
     assert found.n == 2
 
 

@@ -84,7 +84,10 @@ def test_the_best_values_are_means_of_subjects() -> None:
     )
     best = figure(study, "spirometry_fev1_best")
     assert best.value == pytest.approx(((3.1 + 3.3) / 2 + 2.1) / 2)
-    assert (best.low, best.high) == pytest.approx((2.1, 3.2))  # two subjects: the bootstrap knows both means
+    assert best.low is not None
+    assert best.high is not None
+    assert 0.0 < best.low < 2.1  # two subjects tell less than their own range
+    assert best.high > 3.2
     assert figure(study, "spirometry_fvc_best").value == pytest.approx(best.value + 1.0)
     alone = figure(SpirometryStudy.of_sessions([session(3.0)]), "spirometry_fev1_best")
     assert alone.low is None
