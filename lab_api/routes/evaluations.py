@@ -7,19 +7,18 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from lab_api.evaluation import EvaluationFolder, clinical_protocol, evaluate
 from lab_api.evidence.sources import from_sessions, from_tables
 from lab_api.problems import problem_responses
 from lab_api.report.page import html
 from lab_api.report.paper import pdf
+from lab_api.routes.protocol_question import MAX_SESSIONS, ProtocolQuestion
 from lab_api.routes.table_upload import MAX_TABLES, TableModel, table_files
 from lab_api.state import LabState
 from protocols.clinical.subjects import check_subjects
 from protocols.errors import DefinitionError
-
-MAX_SESSIONS = 1000
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
 
@@ -30,25 +29,9 @@ Language = Annotated[Literal["en", "fr"], Query(description="Of the report")]
 PDF = "application/pdf"
 
 
-class NewEvaluation(BaseModel):
+class NewEvaluation(ProtocolQuestion):
     """What is to be judged by what."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    protocol: str = Field(max_length=100, examples=["iso-80601-2-61-2017"])
-    variant: str | None = Field(default=None, max_length=100, examples=[None])
-    parameters: dict[str, float] = Field(
-        default={},
-        max_length=20,
-        description="Numbers that the protocol leaves open, such as a maker's claim",
-        examples=[{}],
-    )
-    subjects: dict[str, dict[str, str | float | None]] = Field(
-        default={},
-        max_length=MAX_SESSIONS,
-        description="What is known of the subjects, as far as the protocol's design asks for it",
-        examples=[{"S-001": {"sex": "female", "age_years": 34}}],
-    )
     about: dict[str, Annotated[str, Field(max_length=500)]] = Field(
         default={},
         max_length=20,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from lab_api.evaluation import clinical_protocol
 from lab_api.evidence.sources import from_sessions, from_tables
 from lab_api.planning import plan
 from lab_api.problems import problem_responses
-from lab_api.routes.evaluations import MAX_SESSIONS
+from lab_api.routes.protocol_question import MAX_SESSIONS, ProtocolQuestion
 from lab_api.routes.table_upload import MAX_TABLES, TableModel, table_files
 from lab_api.state import LabState
 from protocols.clinical.subjects import check_subjects
@@ -20,25 +20,9 @@ from protocols.errors import DefinitionError
 router = APIRouter(prefix="/plans", tags=["plans"])
 
 
-class NewPlan(BaseModel):
+class NewPlan(ProtocolQuestion):
     """A clinical protocol, and what the trial has so far."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    protocol: str = Field(max_length=100, examples=["iso-80601-2-61-2017"])
-    variant: str | None = Field(default=None, max_length=100, examples=[None])
-    parameters: dict[str, float] = Field(
-        default={},
-        max_length=20,
-        description="Numbers that the protocol leaves open, such as a maker's claim",
-        examples=[{}],
-    )
-    subjects: dict[str, dict[str, str | float | None]] = Field(
-        default={},
-        max_length=MAX_SESSIONS,
-        description="What is known of the subjects, as far as the protocol's design asks for it",
-        examples=[{"S-001": {"sex": "female", "age_years": 34}}],
-    )
     sessions: list[str] = Field(
         default=[],
         max_length=MAX_SESSIONS,
