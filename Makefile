@@ -6,7 +6,7 @@ READY := .venv/ready
 PEERS := .venv-bench/ready
 COMPUTING := tests/analysis tests/protocols tests/registries tests/docs tests/contracts/codecs tests/firmware_sim/signals \
 	$(addprefix tests/lab_api/,evidence protocols report routes test_evaluation.py test_evaluation_properties.py \
-		test_heart_protocols.py test_planning.py test_pressure_protocols.py)
+		test_planning.py)
 
 .PHONY: demo test test-bluez soak check bench bench-signals format lock clean
 
